@@ -1,0 +1,9 @@
+//! One file per command.
+
+use std::process::ExitCode;
+
+/// Runs the command line of `ownproc`.
+#[must_use]
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

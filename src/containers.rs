@@ -1,0 +1,1 @@
+//! Who is registered; reader -> container.

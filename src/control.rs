@@ -1,0 +1,1 @@
+//! The socket between daemon, launcher and command line.

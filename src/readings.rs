@@ -1,0 +1,1 @@
+//! Gathers what one render needs.

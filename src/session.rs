@@ -1,0 +1,1 @@
+//! Mounting, serving and ending: the life of one mount point.

@@ -1,0 +1,1 @@
+//! Pure: levels -> effective limits and headroom; policy -> view. No I/O, no unsafe.
