@@ -1,1 +1,3 @@
 //! Who is registered; reader -> container.
+
+pub mod pidfd;
