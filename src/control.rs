@@ -9,9 +9,14 @@ pub mod client;
 pub mod message;
 pub mod paths;
 pub mod peer;
+pub mod server;
 pub mod wire;
 
 pub use build::build_id;
 pub use client::{Client, ControlError, Registration};
 pub use message::{ContainerInfo, Hello, Refusal, RefusalKind, Registered, ShowTarget, Status};
 pub use paths::Paths;
+pub use server::{Handler, RegisterRequest, Server, ServerError};
+
+#[cfg(test)]
+mod tests;
