@@ -20,6 +20,11 @@ pub fn cpuinfo(host: &HostCpuinfo, shown: &ShownCpus, out: &mut Vec<u8>) {
                 counts
             }
         });
+        if here.is_none() && shown.numbering == Numbering::Physical {
+            out.extend_from_slice(block.text.as_bytes());
+            out.push(b'\n');
+            continue;
+        }
         for line in block.text.split_inclusive('\n') {
             let value = match line.split_once(':').map_or("", |(key, _)| key.trim_end()) {
                 "processor" if shown.numbering == Numbering::Compact => Some(number as u64),

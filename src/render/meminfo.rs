@@ -162,8 +162,9 @@ struct Layout<'a> {
     end: usize,
 }
 
-/// Keys are padded to 16 columns, numbers to 8 (`show_val_kb`, fs/proc/meminfo.c).
-const NUMBER_END: usize = 24;
+/// Keys with their colon are padded to 16 columns, numbers to 8 (`show_val_kb`, fs/proc/meminfo.c).
+const KEY_END: usize = 16;
+const NUMBER_END: usize = KEY_END + 8;
 
 impl<'a> Layout<'a> {
     fn of(line: &'a str) -> Option<Self> {
@@ -177,9 +178,13 @@ impl<'a> Layout<'a> {
     }
 
     fn write(&self, line: &str, value: u64, out: &mut Vec<u8>) {
-        // A host number of more than 8 digits stands out to the right; a smaller one must not.
-        let end = self.end.min(NUMBER_END);
-        let start = end.saturating_sub(width(value)).max(self.key_end()).min(self.start.max(self.key_end()));
+        // A longer number stands out to the right, the host's too: where the field begins and ends is known.
+        let begin = match (self.end == line.len(), self.key_end()) {
+            (true, key_end) => key_end + 3, // HugePages_*: three blanks, then 5 columns
+            (false, key_end) if key_end <= KEY_END => KEY_END,
+            (false, key_end) => key_end + 1,
+        };
+        let start = self.end.min(NUMBER_END).saturating_sub(width(value)).max(begin.min(self.start));
         out.extend_from_slice(self.key.as_bytes());
         out.push(b':');
         out.extend(std::iter::repeat_n(b' ', start - self.key_end()));

@@ -1,16 +1,19 @@
-//! CPU time of one container over its life: from raw counters to the lines of `/proc/stat`.
+//! CPU time of one container over its life: from raw counters to the numbers of `/proc/stat`.
 
-use super::cpu::{ShownCpus, binding_quota};
+mod throttling;
+mod usage;
+
+use super::cpu::ShownCpus;
 use super::spread::{Split, pour};
-use super::time::btime;
-use crate::model::{
-    CountersPolicy, CpuLevel, CpuReading, CpuUsage, HostStat, Policies, Quota, TaskCounts, TimeReading, Usec,
-};
+use crate::model::{CpuReading, CpuSet, TaskCounts, TimeReading, Usec};
+use throttling::ThrottlingMeter;
+use usage::{UsageMeter, Used};
 
-/// Use above the elapsed time that is made up for in the next interval, where no quota is set: counters and
-/// clock are not read in the same instant.
+/// Use above the elapsed time that the next intervals make up for, where no quota is set: counters and clock
+/// are not read in the same instant.
 const JITTER: Usec = Usec(10_000);
-/// The longest period that the kernel accepts (`max_cfs_quota_period`, kernel/sched/core.c).
+/// The longest period that the kernel accepts (`max_cfs_quota_period`, kernel/sched/core.c). A quota may be
+/// used up at the beginning of its period, faster than the shown CPUs could.
 const LONGEST_PERIOD: Usec = Usec(1_000_000);
 
 /// What one `cpu` line of `/proc/stat` is made of. All cumulative.
@@ -50,260 +53,110 @@ impl CpuTimes {
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     times: CpuTimes,
-    /// Use beyond the elapsed time, not yet made up for by less idle time.
+    /// Use beyond the elapsed time that less idle time has not made up for yet.
     debt: Usec,
 }
 
-/// Raw throttling counters of one level, as last seen.
-#[derive(Clone, Copy, Debug, Default)]
-struct LastLevel {
-    nr_throttled: u64,
-    throttled: Usec,
-    usage: Usec,
-}
-
-/// Which kind of usage counters the last values came from: they cannot be compared with those of another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Kind {
-    #[default]
-    None,
-    Total,
-    PerCpu,
-}
-
-/// The small state kept per container. Plain numbers; grows only while CPUs or levels are seen first.
+/// The small state kept per container: plain numbers, which grow in count only when a CPU or a level is seen
+/// for the first time.
 ///
-/// Accumulators are kept by the number a CPU is shown under, so that no line goes down when, under compact
-/// numbering, another CPU takes that number.
+/// Accumulators are kept by the number that a CPU is shown under (the kernel's own unless the numbering is
+/// compact), so that no line goes down when another CPU takes over a number.
 #[derive(Clone, Debug, Default)]
 pub struct CpuAccount {
     started: bool,
+    /// CLOCK_MONOTONIC of the last reading.
     monotonic: Usec,
     slots: Vec<Slot>,
-    kind: Kind,
-    /// Last `cpuacct.usage_percpu`, by the kernel's CPU number.
-    percpu: Vec<Usec>,
-    /// Last user, system and nice counters.
-    last: [Usec; 3],
-    /// The same, summed over deltas: what decides the split.
-    sampled: [Usec; 3],
-    throttled_local: Option<Usec>,
-    /// Last counters per level, the topmost first: the ancestors stay in place when the group vanishes.
-    levels: Vec<LastLevel>,
+    usage: UsageMeter,
+    throttling: ThrottlingMeter,
     processes: u64,
-    /// Working space of one call, kept to save allocations.
-    loads: Vec<Usec>,
+    work: Work,
+}
+
+/// Working space of one call, kept to save allocations. One entry per shown CPU.
+#[derive(Clone, Debug, Default)]
+struct Work {
+    /// Use of this interval.
     own: Vec<Usec>,
+    /// The same with the debt.
+    busy: Vec<Usec>,
+    /// The same with steal.
+    filled: Vec<Usec>,
     scratch: Vec<u64>,
-}
-
-/// User, nice and system time of one interval.
-#[derive(Clone, Copy, Default)]
-struct Used {
-    user: Usec,
-    nice: Usec,
-    system: Usec,
-}
-
-impl Used {
-    fn total(&self) -> Usec {
-        self.user.plus(self.nice).plus(self.system)
-    }
 }
 
 impl CpuAccount {
     /// Takes in what happened since the last call; the first call takes in all since the container's start.
     ///
-    /// A reading that is not newer than the last one is ignored: threads may overtake each other. Counters
-    /// that went down count as no use. Nothing that [`Self::cpu`] or [`Self::total`] give ever goes down.
+    /// A reading that is not newer than the last one is ignored, since threads may overtake each other, and
+    /// so is one without any CPU. Counters that went down count as no use. Nothing that [`Self::cpu`],
+    /// [`Self::total`] and [`Self::idle`] give ever goes down.
     pub fn advance(&mut self, reading: &CpuReading, shown: &ShownCpus, time: &TimeReading) {
         let now = time.monotonic.usec();
-        let elapsed = if self.started {
-            if now <= self.monotonic {
-                return;
-            }
-            now.minus(self.monotonic)
-        } else {
-            time.age()
-        };
-        let count = shown.count();
-        if count == 0 {
+        if (self.started && now <= self.monotonic) || shown.count() == 0 {
             return;
         }
-        let used = self.take_usage(&reading.usage, shown);
-        let (throttled, level) = self.take_throttling(reading, used.total());
-        self.lay_out(elapsed, used, shown);
-        let room: Usec = self.loads.iter().map(|load| elapsed.minus(*load)).sum();
-        let steal = match level {
-            Some((periods, quota)) => {
-                let per_period = quota.period.times(count as u64).minus(quota.quota);
-                throttled.min(per_period.times(periods)).min(room)
-            }
-            None => Usec::ZERO,
+        // CLOCK_MONOTONIC: neither suspend nor a step of the clock is idle time.
+        let elapsed = if self.started { now.minus(self.monotonic) } else { time.age() };
+        let had = self.total();
+        let used = self.usage.take(&reading.usage, &had, shown, &mut self.work.own);
+        let throttling = self.throttling.take(reading, used.total());
+        let numbers = shown.numbers();
+        if let Some(last) = numbers.last().filter(|last| *last >= self.slots.len()) {
+            self.slots.resize(last + 1, Slot::default());
+        }
+        self.place_use(used, &numbers);
+        for busy in &mut self.work.busy {
+            *busy = (*busy).min(elapsed);
+        }
+        let room: Usec = self.work.busy.iter().map(|busy| elapsed.minus(*busy)).sum();
+        let steal = throttling.map_or(Usec::ZERO, |throttling| throttling.most(shown.count()).min(room));
+        let slack = match throttling {
+            _ if !self.started => Usec::ZERO,
+            Some(throttling) => throttling.quota.period.max(JITTER).min(LONGEST_PERIOD),
+            None => JITTER,
         };
-        self.settle(elapsed, used, steal, shown, level.map(|(_, quota)| quota));
+        self.book(elapsed, used, steal, slack, &numbers);
         self.started = true;
         self.monotonic = now;
     }
 
-    /// Fills `own` (use per shown CPU, summing up to `used`) and `loads` (the same with the debts).
-    fn lay_out(&mut self, elapsed: Usec, used: Used, shown: &ShownCpus) {
-        let _ = elapsed;
-        let numbers = shown.numbers();
-        let slots = numbers.last().map_or(0, |last| last + 1);
-        if self.slots.len() < slots {
-            self.slots.resize(slots, Slot::default());
-        }
-        self.loads.clear();
-        for (number, own) in numbers.iter().zip(&self.own) {
-            self.loads.push(own.plus(self.slots.get(number).map_or(Usec::ZERO, |slot| slot.debt)));
-        }
-        let placed: Usec = self.own.iter().copied().sum();
-        pour(&mut self.loads, used.total().minus(placed), &mut self.scratch);
-        for ((number, own), load) in numbers.iter().zip(&mut self.own).zip(&self.loads) {
-            *own = load.minus(self.slots.get(number).map_or(Usec::ZERO, |slot| slot.debt));
+    /// Adds the use that belongs to no shown CPU (v1: it ran elsewhere; v2: all of it) to those with the most
+    /// room, so that none is above the elapsed time while others idle.
+    fn place_use(&mut self, used: Used, numbers: &CpuSet) {
+        let Self { slots, work, .. } = self;
+        let debts = || numbers.iter().map(|number| slots.get(number).map_or(Usec::ZERO, |slot| slot.debt));
+        let placed: Usec = work.own.iter().copied().sum();
+        work.busy.clear();
+        work.busy.extend(work.own.iter().zip(debts()).map(|(own, debt)| own.plus(debt)));
+        pour(&mut work.busy, used.total().minus(placed), &mut work.scratch);
+        for ((own, busy), debt) in work.own.iter_mut().zip(&work.busy).zip(debts()) {
+            *own = busy.minus(debt);
         }
     }
 
     /// Books one interval: use, then steal, then the rest as idle.
-    fn settle(&mut self, elapsed: Usec, used: Used, steal: Usec, shown: &ShownCpus, quota: Option<Quota>) {
-        let slack = match quota {
-            Some(quota) => quota.period.max(JITTER).min(LONGEST_PERIOD),
-            None => JITTER,
-        };
-        let first = !self.started;
+    fn book(&mut self, elapsed: Usec, used: Used, steal: Usec, slack: Usec, numbers: &CpuSet) {
+        let Work { own, busy, filled, scratch } = &mut self.work;
+        filled.clone_from(busy);
+        pour(filled, steal, scratch);
         let total = used.total();
         let mut user = Split::new(used.user, total);
         let mut nice = Split::new(used.nice, total.minus(used.user));
-        // Steal levels the CPUs out: those with the most room lose the most.
-        let numbers = shown.numbers();
-        let mut filled = std::mem::take(&mut self.loads);
-        for load in &mut filled {
-            *load = (*load).min(elapsed);
-        }
-        let before: Vec<Usec> = filled.clone();
-        pour(&mut filled, steal, &mut self.scratch);
-        for (((number, own), load), before) in numbers.iter().zip(&self.own).zip(&filled).zip(&before) {
+        for (((number, own), busy), filled) in numbers.iter().zip(own).zip(busy).zip(filled) {
             let Some(slot) = self.slots.get_mut(number) else { continue };
             let user = user.next(*own);
             let nice = nice.next(own.minus(user));
-            let steal = load.minus(*before);
-            let over = own.plus(slot.debt).minus(elapsed);
-            slot.debt = if first { Usec::ZERO } else { over.min(slack) };
+            slot.debt = own.plus(slot.debt).minus(elapsed).min(slack);
             slot.times = slot.times.plus(&CpuTimes {
                 user,
                 nice,
                 system: own.minus(user).minus(nice),
-                steal,
-                idle: elapsed.minus(*load),
+                steal: filled.minus(*busy),
+                idle: elapsed.minus(*filled),
             });
         }
-        self.loads = filled;
-    }
-
-    /// The use since the last call; fills `own` with what is known to belong to each shown CPU.
-    fn take_usage(&mut self, usage: &CpuUsage, shown: &ShownCpus) -> Used {
-        self.own.clear();
-        self.own.resize(shown.count(), Usec::ZERO);
-        match usage {
-            CpuUsage::Unknown => Used::default(),
-            CpuUsage::Total { user, system, nice } => {
-                let [user, system, nice] = self.take_counters(Kind::Total, [*user, *system, *nice]);
-                self.sampled[2] = self.sampled[2].plus(nice);
-                let had = self.total();
-                let all_user = had.user.plus(had.nice).plus(user);
-                // nice is sampled by the tick, user is exact: nice may be ahead of it for a while.
-                let nice = self.sampled[2].min(all_user).minus(had.nice).min(user);
-                Used { user: user.minus(nice), nice, system }
-            }
-            CpuUsage::PerCpu { percpu, user, system } => {
-                let fresh = self.kind == Kind::None || self.kind == Kind::PerCpu;
-                let [user, system, _] =
-                    self.take_counters(Kind::PerCpu, [user.usec(), system.usec(), Usec::ZERO]);
-                if self.percpu.len() < percpu.len() {
-                    self.percpu.resize(percpu.len(), Usec::ZERO);
-                }
-                let mut total = Usec::ZERO;
-                for (cpu, (now, last)) in percpu.iter().zip(&mut self.percpu).enumerate() {
-                    let now = now.usec();
-                    let delta = if fresh { now.minus(*last) } else { Usec::ZERO };
-                    *last = now;
-                    total = total.plus(delta);
-                    if let Some(own) = shown.physical.rank(cpu).and_then(|rank| self.own.get_mut(rank)) {
-                        *own = delta;
-                    }
-                }
-                self.sampled[0] = self.sampled[0].plus(user);
-                self.sampled[1] = self.sampled[1].plus(system);
-                self.split(total)
-            }
-        }
-    }
-
-    /// Splits an exact total by the sampled sums over the container's whole life: a short burst that no tick
-    /// saw is counted all the same, and later samples correct the split.
-    fn split(&self, total: Usec) -> Used {
-        let [user, system, _] = self.sampled;
-        let had = self.total();
-        let (had_user, had_system) = (had.user.plus(had.nice), had.system);
-        let whole = had_user.plus(had_system).plus(total);
-        let samples = user.plus(system);
-        let target = if samples == Usec::ZERO { whole } else { whole.scaled(user.0, samples.0) };
-        let user = target.minus(had_user).min(total);
-        Used { user, nice: Usec::ZERO, system: total.minus(user) }
-    }
-
-    /// Deltas of three counters; 0 where they belong to another kind than the last ones.
-    fn take_counters(&mut self, kind: Kind, now: [Usec; 3]) -> [Usec; 3] {
-        let comparable = self.kind == Kind::None || self.kind == kind;
-        let mut delta = [Usec::ZERO; 3];
-        if comparable {
-            for ((delta, now), last) in delta.iter_mut().zip(now).zip(self.last) {
-                *delta = now.minus(last);
-            }
-        }
-        self.kind = kind;
-        self.last = now;
-        delta
-    }
-
-    /// Throttled time of the container since the last call, and how many periods the binding level ran out
-    /// of quota in; `None` without a quota. `used` is the container's use in the same interval.
-    fn take_throttling(&mut self, reading: &CpuReading, used: Usec) -> (Usec, Option<(u64, Quota)>) {
-        let local = reading.throttled_local.map(|now| {
-            let last = self.throttled_local.unwrap_or(if self.started { now } else { Usec::ZERO });
-            self.throttled_local = Some(now);
-            now.minus(last)
-        });
-        let binding = binding_quota(&reading.levels);
-        if self.levels.len() < reading.levels.len() {
-            // A level seen later than the first call has a history that is not of this interval.
-            let known = self.levels.len();
-            self.levels.resize(reading.levels.len(), LastLevel::default());
-            if self.started {
-                for (last, level) in self.levels.iter_mut().zip(reading.levels.iter().rev()).skip(known) {
-                    *last = LastLevel::of(level);
-                }
-            }
-        }
-        let mut result = (Usec::ZERO, None);
-        let depth = reading.levels.len();
-        for (place, (last, level)) in self.levels.iter_mut().zip(reading.levels.iter().rev()).enumerate() {
-            let index = depth - 1 - place;
-            let before = std::mem::replace(last, LastLevel::of(level));
-            let Some((_, quota)) = binding.filter(|(bound, _)| *bound == index) else { continue };
-            let throttled = level.throttled.minus(before.throttled);
-            let throttled = match local {
-                Some(local) => local,
-                None if index == 0 => throttled,
-                None => {
-                    let usage = level.usage.minus(before.usage);
-                    throttled.scaled(used.0.min(usage.0), usage.0)
-                }
-            };
-            result = (throttled, Some((level.nr_throttled.saturating_sub(before.nr_throttled), quota)));
-        }
-        result
     }
 
     /// The times of the CPU that is shown as `number`; 0 where it never was.
@@ -323,47 +176,13 @@ impl CpuAccount {
     pub fn idle(&self) -> Usec {
         self.total().idle
     }
-}
 
-impl LastLevel {
-    fn of(level: &CpuLevel) -> Self {
-        Self { nr_throttled: level.nr_throttled, throttled: level.throttled, usage: level.usage }
+    /// `processes` of `/proc/stat`: the highest number of forks that was ever seen.
+    pub(super) fn processes(&mut self, tasks: &TaskCounts) -> u64 {
+        self.processes = self.processes.max(tasks.last_pid);
+        self.processes
     }
 }
 
-/// What `/proc/stat` is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct StatView<'a> {
-    /// The container's CPU time.
-    pub account: &'a CpuAccount,
-    /// The CPUs that have a line.
-    pub shown: &'a ShownCpus,
-    /// `procs_running` and `procs_blocked`.
-    pub tasks: TaskCounts,
-    /// `processes`; never goes down.
-    pub processes: u64,
-    /// `btime`, seconds since 1970.
-    pub btime: u64,
-    /// `intr`, `ctxt` and `softirq`.
-    pub counters: CountersPolicy,
-}
-
-/// The view of `/proc/stat` after [`CpuAccount::advance`].
-pub fn stat_view<'a>(
-    account: &'a mut CpuAccount,
-    shown: &'a ShownCpus,
-    tasks: &TaskCounts,
-    time: &TimeReading,
-    host: &HostStat,
-    policies: &Policies,
-) -> StatView<'a> {
-    account.processes = account.processes.max(tasks.last_pid);
-    StatView {
-        processes: account.processes,
-        btime: btime(time, host),
-        tasks: *tasks,
-        counters: policies.counters,
-        account,
-        shown,
-    }
-}
+#[cfg(test)]
+mod tests;

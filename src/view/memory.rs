@@ -109,8 +109,11 @@ pub fn memory_available(levels: &[MemoryLevel], host: &HostMeminfo) -> Binding {
 /// The effective swap limit (rules M5 and M6). On v1 the level is the one whose memsw limit binds.
 #[must_use]
 pub fn effective_swap(reading: &MemoryReading, host: &HostMeminfo, policies: &Policies) -> Binding {
-    if policies.swap == SwapPolicy::Hide || swapping_forbidden(reading) {
-        return Binding { level: (!reading.levels.is_empty()).then_some(0), value: Bytes::ZERO };
+    if policies.swap == SwapPolicy::Hide {
+        return Binding::host(Bytes::ZERO);
+    }
+    if swapping_forbidden(reading) {
+        return Binding { level: Some(0), value: Bytes::ZERO };
     }
     let memory = effective_memory_limit(&reading.levels, host).value;
     least(&reading.levels, host.swap_total, |level| match level.swap {
