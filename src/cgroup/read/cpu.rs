@@ -63,35 +63,63 @@ impl GroupSet {
     /// Everything about CPUs: quotas, throttling, time used and the cpuset. `online` is the host's set.
     #[must_use]
     pub fn cpu(&self, online: &CpuSet) -> CpuReading {
+        self.read_cpu(online, true)
+    }
+
+    /// Quotas and the cpuset alone: enough to say which CPUs are shown. No time used, no throttling.
+    #[must_use]
+    pub fn cpu_limits(&self, online: &CpuSet) -> CpuReading {
+        self.read_cpu(online, false)
+    }
+
+    fn read_cpu(&self, online: &CpuSet, counters: bool) -> CpuReading {
         let mut reading = CpuReading {
             levels: Vec::new(),
             throttled_local: None,
-            usage: self.cpu_usage(),
+            usage: if counters { self.cpu_usage() } else { CpuUsage::Unknown },
             cpuset: self.cpus(),
             online: online.clone(),
         };
         let Some(cpu) = &self.cpu else { return reading };
         for (index, (dir, files)) in self.each(cpu).enumerate() {
             let Some(quota) = self.quota(cpu, dir, files) else { continue };
-            if index == 0 {
-                reading.throttled_local =
-                    self.value(dir, &files.local, |text| Ok(parse::stat_local(text))).flatten();
-            }
             let mut level = CpuLevel { quota, ..CpuLevel::default() };
-            // A level that never had a quota has nothing to say, and no later delta starts from a stale 0.
-            if quota.is_some() || files.throttles.load(Ordering::Relaxed) {
-                let stat = self.cpu_stat(dir, &files.stat);
-                level.nr_throttled = stat.nr_throttled;
-                level.throttled = stat.throttled;
-                level.usage = stat.usage;
-                files.throttles.store(quota.is_some() || stat.nr_throttled > 0, Ordering::Relaxed);
-            }
-            if cpu.version == Version::V1 && quota.is_some() && reading.throttled_local.is_none() {
-                level.usage = self.accounted_at(dir);
+            if counters {
+                if index == 0 {
+                    reading.throttled_local =
+                        self.value(dir, &files.local, |text| Ok(parse::stat_local(text))).flatten();
+                }
+                self.throttling(cpu, dir, files, &mut level, reading.throttled_local.is_none());
             }
             reading.levels.push(level);
         }
         reading
+    }
+
+    /// The level's throttling and, where the group has no count of its own waiting, its usage.
+    ///
+    /// A level that never had a quota has nothing to say and is not read again until it gets one; its counters
+    /// were 0 until then, so the first delta is right.
+    fn throttling(
+        &self,
+        cpu: &Resource<Files>,
+        dir: &GroupDir,
+        files: &Files,
+        level: &mut CpuLevel,
+        usage: bool,
+    ) {
+        let limited = level.quota.is_some();
+        if !limited && !files.throttles.load(Ordering::Relaxed) {
+            return;
+        }
+        let stat = self.cpu_stat(dir, &files.stat);
+        level.nr_throttled = stat.nr_throttled;
+        level.throttled = stat.throttled;
+        level.usage = stat.usage;
+        files.throttles.store(limited || stat.nr_throttled > 0, Ordering::Relaxed);
+        if cpu.version == Version::V1 && limited && usage {
+            level.usage = self.accounted_at(dir);
+        }
     }
 
     /// The level's quota; the outer `None` where the level has no cpu controller.
