@@ -9,6 +9,9 @@ use crate::error::{Error, Result, on};
 
 /// Memory limit of the group and of the launched container.
 pub const MEMORY: &str = "256M";
+/// [`MEMORY`] as meminfo shows it.
+pub const MEMORY_KB: &str = "262144";
+const PREFIX: &str = "ownproc-bench-";
 const PERIOD_US: usize = 100_000;
 
 /// A group of our own on every hierarchy that holds cpu, cpuacct, cpuset or memory.
@@ -38,16 +41,27 @@ fn hierarchies(mountinfo: &str) -> Vec<(PathBuf, bool, Vec<String>)> {
     found
 }
 
+/// Removes what a bench that was killed has left: groups named after a process that is no more.
+fn sweep(point: &Path) {
+    for entry in fs::read_dir(point).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(on("write", path))
 }
 
 impl TestGroup {
-    /// Makes `/name` on the hierarchies of this machine, limited to [`MEMORY`] and `cpus`.
+    /// Makes `/ownproc-bench-PID` on the hierarchies of this machine, limited to [`MEMORY`] and `cpus`.
     ///
     /// # Errors
     /// No hierarchy has a memory controller, or a limit cannot be written.
-    pub fn create(name: &str, cpus: &[usize]) -> Result<Self> {
+    pub fn create(cpus: &[usize]) -> Result<Self> {
         let mountinfo_path = Path::new("/proc/self/mountinfo");
         let mountinfo = fs::read_to_string(mountinfo_path).map_err(on("read", mountinfo_path))?;
         let mut group = Self::default();
@@ -64,7 +78,8 @@ impl TestGroup {
             if v2 {
                 group.enable(&point, &controllers)?;
             }
-            let directory = point.join(name);
+            sweep(&point);
+            let directory = point.join(format!("{PREFIX}{}", std::process::id()));
             fs::create_dir(&directory).map_err(on("create group", &directory))?;
             group.directories.push(directory.clone());
             limited |= controllers.iter().any(|c| c == "memory");

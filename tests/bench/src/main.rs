@@ -244,6 +244,7 @@ fn run(options: &Run) -> Result<bool> {
         }
         None => eprintln!("ownproc-bench: *** OWNPROC IS NOT MEASURED: no --bin-dir ***"),
     }
+    stage.check_views()?;
     // The null server's replies are as long as ownproc's; without ownproc as LXCFS's, without both as the kernel's.
     let column = |name| stage.sources.iter().position(|source| source.name == name);
     let model = column("ownproc").or_else(|| column("lxcfs")).unwrap_or(0);

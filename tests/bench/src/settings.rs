@@ -13,20 +13,17 @@ pub const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Flags of every OPEN reply: no page cache (it is shared by all readers of an inode), no FLUSH at close.
 pub const OPEN_FLAGS: FopenFlags = FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_NOFLUSH);
 
-/// Unit of `st_size` in bytes: sizes are a multiple of it and never below the content.
-const SIZE_STEP: u64 = 65_536;
-
-/// `st_size` for content of `length` bytes.
+/// `st_size` in bytes for content of `length` bytes: a multiple of 4096, 65536 at least, never below the content.
 #[must_use]
 pub fn st_size(length: usize) -> u64 {
-    let length = u64::try_from(length).unwrap_or(u64::MAX - SIZE_STEP);
-    length.max(1).div_ceil(SIZE_STEP).saturating_mul(SIZE_STEP)
+    u64::try_from(length).unwrap_or(u64::MAX / 8).max(65_536).div_ceil(4096).saturating_mul(4096)
 }
 
-/// `st_blksize` in bytes: above every `st_size`, so that programs read a file in one piece.
+/// `st_blksize` in bytes: a power of two, four times the size at least, so that programs read in one piece.
 #[must_use]
 pub fn st_blksize(size: u64) -> u32 {
-    u32::try_from(size.saturating_mul(2)).unwrap_or(u32::MAX)
+    let wanted = size.min(1 << 29).saturating_mul(4).next_power_of_two();
+    u32::try_from(wanted).unwrap_or(1 << 31)
 }
 
 /// Threads of the server's session where nobody says otherwise.
@@ -71,7 +68,7 @@ mod tests {
     fn size_covers_the_content_and_block_covers_the_size() {
         for length in [0, 1, 65_535, 65_536, 65_537, 1_000_000] {
             let size = st_size(length);
-            assert!(size >= length as u64 && size % 4096 == 0 && size > 0, "{length}");
+            assert!(size >= length as u64 && size.is_multiple_of(4096) && size > 0, "{length}");
             assert!(u64::from(st_blksize(size)) > size, "{length}");
         }
     }

@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::error::{Error, Result, doing, on};
-use crate::group::{MEMORY, TestGroup};
+use crate::group::{MEMORY, MEMORY_KB, TestGroup};
 use crate::process::{Reader, Tied, container_init};
 
 /// Where the stage stands, inside the private namespace.
@@ -92,7 +92,7 @@ impl Stage {
     /// The group cannot be made.
     pub fn new(cpus: &[usize]) -> Result<Self> {
         let mut stage = Self::default();
-        let group = TestGroup::create(&format!("ownproc-bench-{}", std::process::id()), cpus)?;
+        let group = TestGroup::create(cpus)?;
         stage.readers.push(Reader::start(&group.join_files(), None)?);
         stage.group = Some(group);
         stage.sources.push(Source { name: "native", root: PathBuf::from("/"), reader: 0, server: None });
@@ -186,6 +186,26 @@ impl Stage {
         self.readers.push(Reader::start(&container_groups(&init)?, Some(&namespace))?);
         self.container = Some(process);
         self.sources.push(Source { name: "ownproc/NAME", root, reader, server });
+        Ok(())
+    }
+
+    /// Makes sure that every source measured so far, the kernel's excepted, shows its reader the group's memory: a
+    /// daemon that fell back to the host's file would be compared for work that it does not do.
+    ///
+    /// # Errors
+    /// One shows something else.
+    pub fn check_views(&mut self) -> Result<()> {
+        for source in self.sources.iter().filter(|source| source.server.is_some()) {
+            let path = source.root.join("proc/meminfo");
+            let Some(reader) = self.readers.get_mut(source.reader) else { continue };
+            let text = String::from_utf8_lossy(&reader.dump(&path)?).into_owned();
+            let first = text.lines().next().unwrap_or_default();
+            if first.split_whitespace().nth(1) != Some(MEMORY_KB) {
+                let name = source.name;
+                let text = format!("{name} shows its reader {first:?} instead of the group's {MEMORY_KB} kB");
+                return Err(Error::Peer(text));
+            }
+        }
         Ok(())
     }
 
