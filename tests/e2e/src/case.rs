@@ -70,7 +70,7 @@ macro_rules! fail {
 
 /// Fails the case unless a condition holds.
 macro_rules! check {
-    ($cond:expr, $($text:tt)*) => { if !$cond { $crate::case::fail!($($text)*); } };
+    ($cond:expr, $($text:tt)*) => { if $cond {} else { $crate::case::fail!($($text)*); } };
 }
 
 /// Fails the case unless two values are equal.

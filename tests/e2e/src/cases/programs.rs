@@ -45,7 +45,7 @@ fn top() -> Outcome {
     check!(mem.contains("200.0 total"), "Mem line of top: {mem}");
     let head = text.lines().next().unwrap_or_default();
     check!(head.contains("up 0 min"), "first line of top: {head}");
-    let last = text.lines().filter(|line| line.starts_with("%Cpu")).next_back().doing("%Cpu line of top")?;
+    let last = text.lines().rfind(|line| line.starts_with("%Cpu")).doing("%Cpu line of top")?;
     let idle: f64 =
         last.split(',').find_map(|part| part.trim().strip_suffix("id")).doing("id")?.trim().parse()?;
     check_in!(idle, 60.0..=100.0, "idle of top in a container that does nothing else: {last}");
