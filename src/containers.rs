@@ -5,12 +5,15 @@
 //! init does ([`watch`]).
 
 pub mod pidfd;
+pub mod pidns;
 pub mod registry;
+pub mod resolve;
 pub mod state;
 pub mod verify;
 pub mod watch;
 
 pub use registry::{Entry, Registry, RegistryError};
+pub use resolve::{Contained, Resolver, View};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ pub mod client;
 pub mod message;
 pub mod paths;
 pub mod peer;
+mod registered;
 pub mod server;
 pub mod wire;
 

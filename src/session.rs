@@ -1,26 +1,11 @@
 //! Mounting, serving and ending: the life of one mount point.
+//!
+//! One process for now. What a second one needs to take over is laid out already: inode numbers are computed
+//! ([`crate::fs::inode`]), handles carry a generation ([`crate::fs::snapshots`]), the device is opened and mounted
+//! here and only then given to fuser, registrations are on disk.
 
-use std::path::PathBuf;
-use std::time::Duration;
+pub mod handler;
+pub mod serve;
+pub mod signals;
 
-/// What `ownproc serve` was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Where to mount.
-    pub mountpoint: PathBuf,
-    /// End, unmounting, this long after the last container went; `None` = serve until told to end.
-    pub idle_exit: Option<Duration>,
-}
-
-/// Why serving ended badly.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Not written yet.
-    #[error("serving is not part of this build")]
-    Missing,
-}
-
-/// Serves until told to end.
-pub fn serve(_options: &Options) -> Result<(), SessionError> {
-    Err(SessionError::Missing)
-}
+pub use serve::{Options, SessionError, serve};

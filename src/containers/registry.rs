@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -83,6 +84,7 @@ pub struct Registry {
     /// The next slot; the lock orders all changes.
     changes: Mutex<u32>,
     hooks: RwLock<Vec<RemovedHook>>,
+    generation: AtomicU64,
 }
 
 #[derive(Default)]
@@ -119,6 +121,7 @@ impl Registry {
             maps: RwLock::default(),
             changes: Mutex::new(next_slot),
             hooks: RwLock::default(),
+            generation: AtomicU64::new(0),
         });
         for record in records {
             if let Err(why) = registry.take_up(&record) {
@@ -136,6 +139,12 @@ impl Registry {
             })
             .map_err(io)?;
         Ok(registry)
+    }
+
+    /// Rises with every registration and every end of one: what was derived from the list before is stale then.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Adds something to be done whenever an entry goes.
@@ -250,6 +259,7 @@ impl Registry {
         self.watch.add(entry.pidfd.as_fd(), entry.slot)?;
         maps.by_name.insert(entry.name.clone(), Arc::clone(entry));
         maps.by_slot.insert(entry.slot, Arc::clone(entry));
+        self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -293,6 +303,7 @@ impl Registry {
             let mut maps = self.maps.write();
             let Some(entry) = maps.by_slot.remove(&slot) else { return };
             maps.by_name.remove(&entry.name);
+            self.generation.fetch_add(1, Ordering::Release);
             drop(maps);
             self.watch.remove(entry.pidfd.as_fd());
             if let Err(error) = self.state.remove(&entry.name) {
