@@ -197,3 +197,6 @@ impl<'a> Layout<'a> {
         self.key.len() + 1
     }
 }
+
+#[cfg(test)]
+mod tests;
