@@ -1,0 +1,138 @@
+//! The memory controller: limits, usage, swap and `memory.stat` over all levels.
+
+use crate::cgroup::chain::GroupDir;
+use crate::cgroup::controller::Version;
+use crate::cgroup::group::{GroupSet, Resource};
+use crate::cgroup::kept::KeptFile;
+use crate::cgroup::parse::{memory as parse, scalar};
+use crate::model::{Bytes, MemoryLevel, MemoryReading, MemoryStat, SwapLevel};
+
+/// The files of one level.
+#[derive(Debug)]
+pub(in crate::cgroup) struct Files {
+    pub(in crate::cgroup) max: KeptFile,
+    /// v2 only.
+    pub(in crate::cgroup) high: Option<KeptFile>,
+    usage: KeptFile,
+    pub(in crate::cgroup) swap_max: KeptFile,
+    swap_usage: KeptFile,
+    stat: KeptFile,
+    /// v1 only.
+    swappiness: Option<KeptFile>,
+}
+
+impl Files {
+    pub(in crate::cgroup) fn new(version: Version, _: &GroupDir) -> Self {
+        let [max, usage, swap_max, swap_usage] = match version {
+            Version::V1 => [
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "memory.memsw.limit_in_bytes",
+                "memory.memsw.usage_in_bytes",
+            ],
+            Version::V2 => ["memory.max", "memory.current", "memory.swap.max", "memory.swap.current"],
+        };
+        Self {
+            max: KeptFile::new(max),
+            high: (version == Version::V2).then(|| KeptFile::new("memory.high")),
+            usage: KeptFile::new(usage),
+            swap_max: KeptFile::new(swap_max),
+            swap_usage: KeptFile::new(swap_usage),
+            stat: KeptFile::new("memory.stat"),
+            swappiness: (version == Version::V1).then(|| KeptFile::new("memory.swappiness")),
+        }
+    }
+}
+
+impl GroupSet {
+    /// Everything about memory and swap.
+    #[must_use]
+    pub fn memory(&self) -> MemoryReading {
+        self.memory_with(true)
+    }
+
+    /// Like [`Self::memory`], but without reading any swap file when `swap` is false: on a host without swap
+    /// they say nothing. Levels then have [`SwapLevel::Unknown`].
+    #[must_use]
+    pub fn memory_with(&self, swap: bool) -> MemoryReading {
+        let Some(memory) = &self.memory else { return MemoryReading::default() };
+        let mut reading = MemoryReading::default();
+        let mut found = false; // a level that has the controller, lowest first
+        let mut lowest = None::<Bytes>; // the least limit of the levels below
+        for (dir, files) in self.each(memory) {
+            let Some(max) = self.value(dir, &files.max, scalar::limit) else { continue };
+            let high = files.high.as_ref().and_then(|file| self.value(dir, file, scalar::limit)).flatten();
+            let own = !found;
+            found = true;
+            let limit = least(max, high);
+            let mut level = MemoryLevel { max, high, ..MemoryLevel::default() };
+            if own || limit.is_some() {
+                level.usage = self.bytes(dir, &files.usage);
+            }
+            if own {
+                reading.stat = self.memory_stat(memory, dir, files).unwrap_or_default();
+                level.reclaimable = parse::reclaimable(&reading.stat);
+            } else if needs_reclaimable(limit, level.usage, lowest) {
+                let stat = self.memory_stat(memory, dir, files).unwrap_or_default();
+                level.reclaimable = parse::reclaimable(&stat);
+            }
+            if swap {
+                level.swap = self.swap(memory.version, dir, files, own);
+                if let (true, Some(file)) = (own && level.swap != SwapLevel::Unknown, &files.swappiness) {
+                    reading.swappiness_zero = self.value(dir, file, scalar::counter) == Some(0);
+                }
+            }
+            reading.levels.push(level);
+            lowest = least(lowest, max);
+        }
+        reading
+    }
+
+    fn memory_stat(&self, memory: &Resource<Files>, dir: &GroupDir, files: &Files) -> Option<MemoryStat> {
+        self.value(dir, &files.stat, |text| Ok(parse::stat(text, memory.version)))
+    }
+
+    fn bytes(&self, dir: &GroupDir, file: &KeptFile) -> Bytes {
+        Bytes(self.value(dir, file, scalar::counter).unwrap_or_default())
+    }
+
+    /// The usage of a level without a limit is read at the group itself only: elsewhere nothing depends on it.
+    fn swap(&self, version: Version, dir: &GroupDir, files: &Files, own: bool) -> SwapLevel {
+        let Some(max) = self.value(dir, &files.swap_max, scalar::limit) else { return SwapLevel::Unknown };
+        let usage = if own || max.is_some() { self.bytes(dir, &files.swap_usage) } else { Bytes::ZERO };
+        match version {
+            Version::V1 => SwapLevel::MemoryAndSwap { max, usage },
+            Version::V2 => SwapLevel::Swap { max, usage },
+        }
+    }
+}
+
+/// Whether a level's `memory.stat` (10 us) can matter: it has a limit, and what is free below that limit
+/// without reclaiming anything is less than a lower level allows anyway.
+fn needs_reclaimable(limit: Option<Bytes>, usage: Bytes, lowest: Option<Bytes>) -> bool {
+    match (limit, lowest) {
+        (None, _) => false,
+        (Some(limit), Some(lowest)) => limit.minus(usage) < lowest,
+        (Some(_), None) => true,
+    }
+}
+
+fn least(a: Option<Bytes>, b: Option<Bytes>) -> Option<Bytes> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ancestors_stat_is_read_only_where_it_can_bind() {
+        assert!(!needs_reclaimable(None, Bytes(5), None));
+        assert!(needs_reclaimable(Some(Bytes(100)), Bytes(5), None));
+        assert!(needs_reclaimable(Some(Bytes(100)), Bytes(60), Some(Bytes(50))));
+        assert!(!needs_reclaimable(Some(Bytes(100)), Bytes(50), Some(Bytes(50))));
+    }
+}

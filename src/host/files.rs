@@ -1,0 +1,252 @@
+//! The host's files, kept open.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rustix::fs::{Mode, OFlags};
+
+use super::clocks::{ClockSource, Clocks};
+use super::error::HostError;
+use super::parse;
+use super::process::Process;
+use super::syscpu::SysTree;
+use crate::cgroup::ParseError;
+use crate::cgroup::kept::{KeptFile, read_fd};
+use crate::model::{CpuSet, HostCpuinfo, HostMeminfo, HostPid, HostStat, Nsec};
+
+/// How long the parsed `/proc/cpuinfo` and the shape of `/proc/stat` serve: both cost the kernel microseconds
+/// per CPU, and nothing in them but clock rates and host counters changes without a CPU going on- or offline.
+const SERVES_FOR: Nsec = Nsec(1_000_000_000);
+
+/// The host as one root directory shows it.
+#[derive(Debug)]
+pub struct Host {
+    root: PathBuf,
+    proc: OwnedFd,
+    cpus: SysTree,
+    clock: ClockSource,
+    meminfo: KeptFile,
+    stat: KeptFile,
+    cpuinfo: KeptFile,
+    uptime: KeptFile,
+    online: KeptFile,
+    possible: KeptFile,
+    present: KeptFile,
+    kernel_max: KeptFile,
+    cached_cpuinfo: Cached<HostCpuinfo>,
+    cached_stat: Cached<HostStat>,
+    own_timens: Option<u64>,
+}
+
+/// A parsed file with the time it was read at and the CPUs online then.
+#[derive(Debug)]
+struct Cached<T> {
+    value: RwLock<Option<(Nsec, CpuSet, Arc<T>)>>,
+    refresh: Mutex<()>,
+}
+
+impl<T> Cached<T> {
+    const fn new() -> Self {
+        Self { value: RwLock::new(None), refresh: Mutex::new(()) }
+    }
+
+    fn get(
+        &self,
+        now: Nsec,
+        online: &CpuSet,
+        read: impl FnOnce() -> Result<T, HostError>,
+    ) -> Result<Arc<T>, HostError> {
+        let fresh = |held: &Option<(Nsec, CpuSet, Arc<T>)>| {
+            let (at, cpus, value) = held.as_ref()?;
+            let fresh = now.minus(*at) < SERVES_FOR && now >= *at && cpus == online;
+            fresh.then(|| value.clone())
+        };
+        if let Some(value) = fresh(&self.value.read()) {
+            return Ok(value);
+        }
+        // One thread reads; those that come meanwhile wait for its result instead of reading too.
+        let _one = self.refresh.lock();
+        if let Some(value) = fresh(&self.value.read()) {
+            return Ok(value);
+        }
+        let value = Arc::new(read()?);
+        *self.value.write() = Some((now, online.clone(), value.clone()));
+        Ok(value)
+    }
+}
+
+impl Host {
+    /// Opens `ROOT/proc` and `ROOT/sys/devices/system/cpu`; `/` is the real host.
+    pub fn open(root: &Path) -> Result<Self, HostError> {
+        Self::open_with(root, ClockSource::Kernel)
+    }
+
+    /// The same with other clocks.
+    pub fn open_with(root: &Path, clock: ClockSource) -> Result<Self, HostError> {
+        let path = root.join("proc");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let proc = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| HostError::io(&path, e))?;
+        let cpus = SysTree::open(&root.join("sys/devices/system/cpu"))?;
+        let mut host = Self {
+            root: root.to_owned(),
+            proc,
+            cpus,
+            clock,
+            meminfo: KeptFile::new("meminfo"),
+            stat: KeptFile::new("stat"),
+            cpuinfo: KeptFile::new("cpuinfo"),
+            uptime: KeptFile::new("uptime"),
+            online: KeptFile::new("online"),
+            possible: KeptFile::new("possible"),
+            present: KeptFile::new("present"),
+            kernel_max: KeptFile::new("kernel_max"),
+            cached_cpuinfo: Cached::new(),
+            cached_stat: Cached::new(),
+            own_timens: None,
+        };
+        host.own_timens = Process::open_self(&host).and_then(|own| own.namespace("time"));
+        Ok(host)
+    }
+
+    /// The root that was given.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `ROOT/proc`.
+    pub(super) const fn proc(&self) -> &OwnedFd {
+        &self.proc
+    }
+
+    /// The inode of the daemon's own time namespace; `None` on kernels without (before 5.6).
+    #[must_use]
+    pub const fn own_timens(&self) -> Option<u64> {
+        self.own_timens
+    }
+
+    /// `ROOT/sys/devices/system/cpu`.
+    #[must_use]
+    pub const fn cpus(&self) -> &SysTree {
+        &self.cpus
+    }
+
+    /// The clocks now.
+    #[must_use]
+    pub fn clocks(&self) -> Clocks {
+        self.clock.now()
+    }
+
+    /// `/proc/meminfo` as it is now.
+    pub fn meminfo(&self) -> Result<HostMeminfo, HostError> {
+        self.proc_file(&self.meminfo, |text| parse::meminfo::meminfo(text))
+    }
+
+    /// `/proc/stat` as it is now, all counters fresh.
+    pub fn stat(&self) -> Result<HostStat, HostError> {
+        self.proc_file(&self.stat, |text| parse::stat::stat(text))
+    }
+
+    /// `/proc/stat` at most one second old (its shape does not change, and `btime` only when the clock is
+    /// set): for views that show none of its counters.
+    pub fn stat_shape(&self) -> Result<Arc<HostStat>, HostError> {
+        self.cached_stat.get(self.clocks().monotonic, &CpuSet::EMPTY, || self.stat())
+    }
+
+    /// `/proc/cpuinfo`, at most one second old and never older than the last change of the online CPUs.
+    pub fn cpuinfo(&self) -> Result<Arc<HostCpuinfo>, HostError> {
+        let online = self.online()?;
+        self.cached_cpuinfo.get(self.clocks().monotonic, &online, || {
+            self.proc_file(&self.cpuinfo, |text| Ok(parse::cpuinfo::cpuinfo(text)))
+        })
+    }
+
+    /// The second since 1970 in which the host booted.
+    pub fn btime(&self) -> Result<u64, HostError> {
+        self.stat_shape().map(|stat| stat.btime)
+    }
+
+    /// CPUs that are online.
+    pub fn online(&self) -> Result<CpuSet, HostError> {
+        self.cpu_list(&self.online)
+    }
+
+    /// CPUs that could ever come online without a reboot.
+    pub fn possible(&self) -> Result<CpuSet, HostError> {
+        self.cpu_list(&self.possible)
+    }
+
+    /// CPUs that are in the machine.
+    pub fn present(&self) -> Result<CpuSet, HostError> {
+        self.cpu_list(&self.present)
+    }
+
+    /// The highest CPU number that the kernel is built for.
+    pub fn kernel_max(&self) -> Result<u64, HostError> {
+        self.sys_file(&self.kernel_max, crate::cgroup::parse::scalar::counter)
+    }
+
+    /// The text of a file below `ROOT/proc` as it is now, appended to `out`, for those whose container is the
+    /// host. The four files of the tree are kept open, any other is opened each time.
+    pub fn raw(&self, name: &str, out: &mut Vec<u8>) -> Result<(), HostError> {
+        let kept = [&self.meminfo, &self.stat, &self.cpuinfo, &self.uptime];
+        match kept.into_iter().find(|file| file.name() == name) {
+            Some(file) => self.proc_file(file, |text| {
+                out.extend_from_slice(text);
+                Ok(())
+            }),
+            None => {
+                let io = |e| HostError::io(self.root.join("proc").join(name), e);
+                let fd =
+                    crate::cgroup::kept::open_beneath(self.proc.as_fd(), name, OFlags::RDONLY).map_err(io)?;
+                read_fd(fd.as_fd(), |text| out.extend_from_slice(text)).map_err(io)
+            }
+        }
+    }
+
+    /// A process by its id.
+    #[must_use]
+    pub fn process(&self, pid: HostPid) -> Option<Process> {
+        Process::open(self, pid)
+    }
+
+    fn cpu_list(&self, file: &KeptFile) -> Result<CpuSet, HostError> {
+        self.sys_file(file, |text| {
+            std::str::from_utf8(text)
+                .ok()
+                .and_then(|text| CpuSet::parse(text).ok())
+                .ok_or_else(|| ParseError::new("expected a CPU list such as 0-3,8", text))
+        })
+    }
+
+    fn proc_file<R>(
+        &self,
+        file: &KeptFile,
+        parse: impl FnOnce(&[u8]) -> Result<R, ParseError>,
+    ) -> Result<R, HostError> {
+        self.file(&self.proc, "proc", file, parse)
+    }
+
+    fn sys_file<R>(
+        &self,
+        file: &KeptFile,
+        parse: impl FnOnce(&[u8]) -> Result<R, ParseError>,
+    ) -> Result<R, HostError> {
+        self.file(self.cpus.dir(), "sys/devices/system/cpu", file, parse)
+    }
+
+    fn file<R>(
+        &self,
+        dir: &OwnedFd,
+        below: &str,
+        file: &KeptFile,
+        parse: impl FnOnce(&[u8]) -> Result<R, ParseError>,
+    ) -> Result<R, HostError> {
+        let path = || self.root.join(below).join(file.name());
+        file.read(dir.as_fd(), parse)
+            .map_err(|miss| HostError::io(path(), miss.errno()))?
+            .map_err(|source| HostError::Parse { path: path(), source })
+    }
+}
