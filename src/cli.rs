@@ -1,9 +1,65 @@
-//! One file per command.
+//! The command line: one file per command, and what they share.
+//!
+//! Exit codes: 0 done, 1 done and there are findings, 2 wrong usage or an I/O error, 3 no such target. A reader
+//! that closes our output early (`| head`) is no error.
+
+pub mod args;
+pub mod failure;
+pub mod output;
+
+mod runtime;
+mod serve;
+mod survey;
+mod umount;
 
 use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use failure::Failure;
 
 /// Runs the command line of `ownproc`.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    run(Args::try_parse())
+}
+
+/// Runs `serve` and the other commands for a program that carries them as a library; `args` begins with the
+/// program's name.
+#[must_use]
+pub fn main_from<I, T>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    run(Args::try_parse_from(args))
+}
+
+fn run(args: Result<Args, clap::Error>) -> ExitCode {
+    let args = match args {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version go to stdout with code 0, usage errors to stderr with code 2.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            return match error.print() {
+                Err(io) if io.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(2),
+                _ => ExitCode::from(code),
+            };
+        }
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn")).init();
+    let done = match &args.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Umount(args) => umount::run(args),
+        _ => Ok(()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            ExitCode::from(failure.code())
+        }
+    }
 }

@@ -1,1 +1,19 @@
 //! Who is registered; reader -> container.
+//!
+//! A [`Registry`] holds one [`Entry`] per registered container. What a client passes is checked before anything
+//! is kept ([`verify`]), what is kept survives the daemon ([`state`]), and an entry ends by itself when its
+//! init does ([`watch`]).
+
+pub mod pidfd;
+pub mod pidns;
+pub mod registry;
+pub mod resolve;
+pub mod state;
+pub mod verify;
+pub mod watch;
+
+pub use registry::{Entry, Registry, RegistryError};
+pub use resolve::{Contained, Resolver, View};
+
+#[cfg(test)]
+mod tests;

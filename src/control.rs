@@ -1,1 +1,23 @@
 //! The socket between daemon, launcher and command line.
+//!
+//! One daemon per mount point, one socket per daemon ([`paths`]). A connection carries one request: the client
+//! says which protocol and build it speaks ([`message`]), the server answers likewise, then the request goes one
+//! way (with file descriptors where it registers a container, [`wire`]) and the reply the other.
+
+pub mod build;
+pub mod client;
+pub mod message;
+pub mod paths;
+pub mod peer;
+mod registered;
+pub mod server;
+pub mod wire;
+
+pub use build::build_id;
+pub use client::{Client, ControlError, Registration};
+pub use message::{ContainerInfo, Hello, Refusal, RefusalKind, Registered, ShowTarget, Status};
+pub use paths::Paths;
+pub use server::{Handler, RegisterRequest, Server, ServerError};
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,19 @@ impl Process {
         read_fd(fd.as_fd(), f).ok()
     }
 
+    /// Opens one of its files, to be kept: reads give ESRCH once the process has ended.
+    #[must_use]
+    pub fn keep(&self, file: &str) -> Option<OwnedFd> {
+        open_beneath(self.dir.as_fd(), file, OFlags::RDONLY).ok()
+    }
+
+    /// Opens one of its namespaces. Needs CAP_SYS_PTRACE for processes of other users.
+    #[must_use]
+    pub fn namespace_fd(&self, kind: &str) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.dir, format!("ns/{kind}"), flags, Mode::empty()).ok()
+    }
+
     /// Parent, state and start from its `stat`.
     #[must_use]
     pub fn stat(&self) -> Option<parse::ProcessStat> {

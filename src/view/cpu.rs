@@ -80,3 +80,6 @@ pub fn binding_quota(levels: &[CpuLevel]) -> Option<(usize, Quota)> {
     }
     tightest
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,3 +230,6 @@ impl HostPool {
         pool
     }
 }
+
+#[cfg(test)]
+mod tests;

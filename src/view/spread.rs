@@ -55,3 +55,34 @@ impl Split {
         Usec(part)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poured(loads: &[u64], amount: u64) -> Vec<u64> {
+        let mut loads: Vec<Usec> = loads.iter().copied().map(Usec).collect();
+        pour(&mut loads, Usec(amount), &mut Vec::new());
+        loads.into_iter().map(|load| load.0).collect()
+    }
+
+    #[test]
+    fn the_lowest_rise_to_one_level() {
+        assert_eq!(poured(&[0, 0], 10), [5, 5]);
+        assert_eq!(poured(&[0, 10, 4], 8), [6, 10, 6]);
+        assert_eq!(poured(&[10, 0, 5], 5), [10, 5, 5]);
+        assert_eq!(poured(&[0, 0, 0], 11), [4, 4, 3]);
+        assert_eq!(poured(&[3, 1], 0), [3, 1]);
+        assert!(poured(&[], 5).is_empty());
+        assert_eq!(poured(&[u64::MAX, u64::MAX], 5), [u64::MAX, u64::MAX], "no wrap");
+    }
+
+    #[test]
+    fn parts_sum_up_to_the_total() {
+        let shares = [7, 0, 1, 1, 90, 3];
+        let mut split = Split::new(Usec(50), Usec(102));
+        let parts: Vec<u64> = shares.iter().map(|&share| split.next(Usec(share)).0).collect();
+        assert_eq!(parts.iter().sum::<u64>(), 50);
+        assert!(parts.iter().zip(shares).all(|(&part, share)| part <= share), "{parts:?}");
+    }
+}

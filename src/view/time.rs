@@ -37,3 +37,6 @@ pub fn btime(time: &TimeReading, host: &HostStat) -> u64 {
     let seconds = boot.saturating_sub(offset.nanos).div_euclid(1_000_000_000);
     u64::try_from(seconds.max(0)).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,400 @@
+//! Reader -> container.
+//!
+//! Nothing here forks, enters a namespace or waits for a container's own processes.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::pidns;
+use super::registry::{Entry, Registry};
+use crate::cgroup::kept::read_fd;
+use crate::cgroup::{GroupSet, Hierarchy, Layout, Membership};
+use crate::host::Host;
+use crate::model::{HostPid, Nsec, Policies, TimensOffset};
+use crate::readings::Subject;
+
+/// Whose numbers a file shows.
+#[derive(Clone, Debug)]
+pub enum View {
+    /// The host's own.
+    Host,
+    /// A container's.
+    Container(Arc<Contained>),
+}
+
+/// A container as its readers see it.
+#[derive(Debug)]
+pub struct Contained {
+    /// Its groups, clocks and counters.
+    pub subject: Arc<Subject>,
+    /// Its choices.
+    pub policies: Policies,
+}
+
+/// What is known of one pid namespace while its init lives.
+#[derive(Debug)]
+struct Init {
+    pid: HostPid,
+    /// `/proc/PID/cgroup` of the init, kept open: a read fails once it is dead, and shows a move at once.
+    cgroup: OwnedFd,
+    /// It has a cgroup namespace of its own, so that its group is the container's.
+    own_cgroupns: bool,
+    start: Nsec,
+    timens: Option<TimensOffset>,
+}
+
+/// What is known of one reading thread while it lives.
+#[derive(Debug)]
+struct Reader {
+    cgroup: OwnedFd,
+    /// A living thread never changes its pid namespace.
+    pidns: u64,
+}
+
+/// A view is found again by the groups that its reader and its init are in: text of two `/proc/PID/cgroup`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    pidns: u64,
+    reader: Box<[u8]>,
+    init: Box<[u8]>,
+}
+
+/// A view and the registry's generation when it was found.
+#[derive(Clone, Debug)]
+struct Known {
+    generation: u64,
+    view: View,
+}
+
+/// Readers that are remembered; those that read again and again are few.
+const READERS: usize = 256;
+/// Views that are remembered before those whose groups are gone are dropped.
+const VIEWS: usize = 1024;
+
+/// Finds the container of a reader.
+#[derive(Debug)]
+pub struct Resolver {
+    layout: Arc<Layout>,
+    registry: Arc<Registry>,
+    host: Arc<Host>,
+    own_pidns: u64,
+    own_cgroupns: u64,
+    inits: RwLock<HashMap<u64, Arc<Init>>>,
+    readers: Mutex<HashMap<HostPid, Arc<Reader>>>,
+    views: RwLock<HashMap<Key, Known>>,
+    unregistered: Mutex<HashMap<(u64, Membership), Arc<Contained>>>,
+    registered: RwLock<HashMap<u32, Arc<Contained>>>,
+    unknown: AtomicU64,
+}
+
+impl Resolver {
+    /// A resolver for readers that this host's `/proc` shows.
+    pub fn new(host: Arc<Host>, layout: Arc<Layout>, registry: Arc<Registry>) -> std::io::Result<Self> {
+        let own = HostPid::new(nix::unistd::getpid().as_raw()).and_then(|pid| host.process(pid));
+        let own = own.ok_or_else(|| std::io::Error::other("/proc does not show this process"))?;
+        let namespace = |kind| {
+            own.namespace(kind)
+                .ok_or_else(|| std::io::Error::other(format!("/proc/self/ns/{kind} is not readable")))
+        };
+        let (own_pidns, own_cgroupns) = (namespace("pid")?, namespace("cgroup")?);
+        Ok(Self {
+            layout,
+            registry,
+            host,
+            own_pidns,
+            own_cgroupns,
+            inits: RwLock::default(),
+            readers: Mutex::default(),
+            views: RwLock::default(),
+            unregistered: Mutex::default(),
+            registered: RwLock::default(),
+            unknown: AtomicU64::new(0),
+        })
+    }
+
+    /// The view of the thread that the kernel names in a request; 0 is one outside our pid namespace. A reader
+    /// that cannot be identified sees the host's files.
+    #[must_use]
+    pub fn reader(&self, tid: u32) -> View {
+        let pid = i32::try_from(tid).ok().and_then(HostPid::new);
+        pid.and_then(|pid| self.process(pid)).unwrap_or_else(|| {
+            if self.unknown.fetch_add(1, Ordering::Relaxed) == 0 {
+                log::warn!("a reader (thread {tid}) could not be identified and is shown the host's files");
+            }
+            View::Host
+        })
+    }
+
+    /// The view of a process or thread; `None` if there is none with this number.
+    #[must_use]
+    pub fn process(&self, pid: HostPid) -> Option<View> {
+        let (reader, own_text) = self.known_reader(pid)?;
+        let init = (reader.pidns != self.own_pidns).then(|| self.init(reader.pidns, pid)).flatten();
+        let (init, init_text) = match init {
+            Some((init, text)) => (Some(init), text),
+            None => (None, Box::default()),
+        };
+        let key = Key { pidns: reader.pidns, reader: own_text, init: init_text };
+        let generation = self.registry.generation();
+        if let Some(known) = self.views.read().get(&key) {
+            if known.generation == generation && known.view.is_alive() {
+                return Some(known.view.clone());
+            }
+        }
+        let view = self.find(&key, init.as_deref());
+        let mut views = self.views.write();
+        if views.len() >= VIEWS {
+            views.retain(|_, known| known.generation == generation && known.view.is_alive());
+            if views.len() >= VIEWS {
+                views.clear();
+            }
+        }
+        views.insert(key, Known { generation, view: view.clone() });
+        Some(view)
+    }
+
+    /// The view of a registered container; `None` when it is gone.
+    #[must_use]
+    pub fn registered(&self, slot: u32) -> Option<View> {
+        let entry = self.registry.by_slot(slot)?;
+        Some(self.contained(&entry))
+    }
+
+    /// What a process in this group would see. The group is a directory below a cgroup mount, or its path inside
+    /// the hierarchies; in those where no group has that path the root counts. `None` if no hierarchy has it.
+    #[must_use]
+    pub fn group(&self, directory: &Path) -> Option<View> {
+        let hierarchies = self.layout.hierarchies();
+        let inside = hierarchies
+            .iter()
+            .filter_map(|hierarchy| Some((hierarchy, directory.strip_prefix(hierarchy.mountpoint()).ok()?)))
+            .max_by_key(|(hierarchy, _)| hierarchy.mountpoint().as_os_str().len())
+            .map_or_else(|| directory.to_owned(), |(hierarchy, below)| hierarchy.root().join(below));
+        let exists = |hierarchy: &Hierarchy| hierarchy.file_path(&inside, "").is_dir();
+        if !hierarchies.iter().any(exists) {
+            return None;
+        }
+        let root = Membership::parse("", &self.layout);
+        let groups = root.map(|index, root| match hierarchies.get(index) {
+            Some(hierarchy) if exists(hierarchy) => inside.clone(),
+            _ => root.to_owned(),
+        });
+        Some(self.by_groups(0, &groups, None))
+    }
+
+    /// Whether a thread may open the files of a registered container: it is in our pid namespace, in the
+    /// container's, or in the container's group.
+    #[must_use]
+    pub fn may_open(&self, slot: u32, tid: u32) -> bool {
+        let Some(pid) = i32::try_from(tid).ok().and_then(HostPid::new) else { return false };
+        let Some(entry) = self.registry.by_slot(slot) else { return false };
+        let Some(process) = self.host.process(pid) else { return false };
+        let pidns = process.namespace("pid");
+        if pidns.is_some()
+            && (pidns == Some(self.own_pidns) || pidns == entry.pidns.as_ref().map(|ns| ns.inode))
+        {
+            return true;
+        }
+        process
+            .cgroup()
+            .is_some_and(|text| self.ancestry(&entry, &Membership::parse(text, &self.layout)).is_some())
+    }
+
+    /// Whether the groups lie at or below those of a registered container, and if so how deep its own are. Its
+    /// root groups say nothing: everything lies below them.
+    fn ancestry(&self, entry: &Entry, groups: &Membership) -> Option<usize> {
+        let mut depth = None;
+        for (hierarchy, path) in groups.paths().iter().enumerate() {
+            let container = entry.groups.path(hierarchy);
+            if container == Path::new("/") {
+                continue;
+            }
+            if !path.starts_with(container) {
+                return None;
+            }
+            depth = depth.max(Some(container.components().count()));
+        }
+        depth
+    }
+
+    /// The reader's kept `/proc/TID/cgroup` and its text now.
+    fn known_reader(&self, pid: HostPid) -> Option<(Arc<Reader>, Box<[u8]>)> {
+        let known = self.readers.lock().get(&pid).cloned();
+        if let Some(reader) = known {
+            if let Ok(text) = read_fd(reader.cgroup.as_fd(), bytes) {
+                return Some((reader, text));
+            }
+        }
+        let process = self.host.process(pid)?;
+        let cgroup = process.keep("cgroup")?;
+        let pidns = process.namespace("pid")?;
+        let text = read_fd(cgroup.as_fd(), bytes).ok()?;
+        let reader = Arc::new(Reader { cgroup, pidns });
+        let mut readers = self.readers.lock();
+        if readers.len() >= READERS {
+            readers.clear(); // short-lived readers fill it; the others come back at once
+        }
+        readers.insert(pid, Arc::clone(&reader));
+        Some((reader, text))
+    }
+
+    /// The init of a pid namespace, and the text of its `/proc/PID/cgroup` now.
+    fn init(&self, pidns: u64, reader: HostPid) -> Option<(Arc<Init>, Box<[u8]>)> {
+        let known = self.inits.read().get(&pidns).cloned();
+        if let Some(init) = known {
+            if let Ok(text) = read_fd(init.cgroup.as_fd(), bytes) {
+                return Some((init, text));
+            }
+        }
+        let pid = pidns::init_of(&self.host, reader, pidns)?;
+        // One descriptor of the process: nothing below can be about another that was given its number.
+        let process = self.host.process(pid)?;
+        if process.namespace("pid") != Some(pidns) {
+            return None;
+        }
+        let init = Arc::new(Init {
+            pid,
+            own_cgroupns: process.namespace("cgroup").is_some_and(|ns| ns != self.own_cgroupns),
+            start: process.start().unwrap_or_default(),
+            timens: process.timens(&self.host),
+            cgroup: process.keep("cgroup")?,
+        });
+        let text = read_fd(init.cgroup.as_fd(), bytes).ok()?;
+        let mut inits = self.inits.write();
+        if inits.len() >= VIEWS {
+            inits.retain(|_, init| read_fd(init.cgroup.as_fd(), |_| ()).is_ok());
+        }
+        inits.insert(pidns, Arc::clone(&init));
+        Some((init, text))
+    }
+
+    /// The deeper of the longest registered ancestor of the reader's group and the group of its init.
+    fn find(&self, key: &Key, init: Option<&Init>) -> View {
+        let own = Membership::parse(&*key.reader, &self.layout);
+        let groups = match init {
+            Some(init) if init.own_cgroupns => {
+                let of_init = Membership::parse(&*key.init, &self.layout);
+                own.map(|hierarchy, own| {
+                    let container = without_init_scope(of_init.path(hierarchy));
+                    if own.starts_with(container) { container.to_owned() } else { own.to_owned() }
+                })
+            }
+            _ => own.clone(),
+        };
+        let registered = self
+            .registry
+            .list()
+            .into_iter()
+            .filter_map(|entry| self.ancestry(&entry, &own).map(|depth| (depth, entry)))
+            .max_by_key(|(depth, _)| *depth);
+        if let Some((depth, entry)) = registered {
+            if init.is_none_or(|init| !init.own_cgroupns) || depth >= self.depth(&groups) {
+                return self.contained(&entry);
+            }
+        }
+        self.by_groups(key.pidns, &groups, init)
+    }
+
+    /// The view of a container that nobody registered; the same one for as long as its groups live, since its
+    /// counters are in there.
+    fn by_groups(&self, pidns: u64, groups: &Membership, init: Option<&Init>) -> View {
+        if groups.is_root() && init.is_none() {
+            return View::Host;
+        }
+        let key = (pidns, groups.clone());
+        let start = init.map_or(Nsec::ZERO, |init| init.start);
+        let mut unregistered = self.unregistered.lock();
+        if let Some(known) = unregistered.get(&key) {
+            if !known.subject.groups.is_gone() && known.subject.start == start {
+                return View::Container(Arc::clone(known));
+            }
+        }
+        match GroupSet::open(&self.layout, groups) {
+            Ok(set) => {
+                let timens = init.and_then(|init| init.timens);
+                let subject = Arc::new(Subject::new(Arc::new(set), start, timens, init.map(|init| init.pid)));
+                let contained = Arc::new(Contained { subject, policies: Policies::default() });
+                if unregistered.len() >= VIEWS {
+                    unregistered.retain(|_, known| !known.subject.groups.is_gone());
+                    if unregistered.len() >= VIEWS {
+                        unregistered.clear();
+                    }
+                }
+                unregistered.insert(key, Arc::clone(&contained));
+                View::Container(contained)
+            }
+            Err(error) => {
+                log::warn!("a reader's groups cannot be opened, it is shown the host's files: {error}");
+                View::Host
+            }
+        }
+    }
+
+    fn contained(&self, entry: &Entry) -> View {
+        if let Some(known) = self.registered.read().get(&entry.slot) {
+            return View::Container(Arc::clone(known));
+        }
+        let contained =
+            Arc::new(Contained { subject: Arc::new(self.subject_of(entry)), policies: entry.policies });
+        let mut registered = self.registered.write();
+        registered.retain(|slot, _| self.registry.by_slot(*slot).is_some());
+        registered.insert(entry.slot, Arc::clone(&contained));
+        View::Container(contained)
+    }
+
+    fn subject_of(&self, entry: &Entry) -> Subject {
+        let timens = self.host.process(entry.init).and_then(|init| init.timens(&self.host));
+        Subject::new(Arc::clone(&entry.groups), entry.init_start, timens, Some(entry.init))
+    }
+
+    /// How deep the groups lie, in the hierarchy where they lie deepest.
+    fn depth(&self, groups: &Membership) -> usize {
+        groups.paths().iter().map(|path| path.components().count()).max().unwrap_or(0)
+    }
+}
+
+impl View {
+    /// Whether its groups are there, as far as the last reading saw.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Self::Host => true,
+            Self::Container(contained) => !contained.subject.groups.is_gone(),
+        }
+    }
+}
+
+fn bytes(text: &[u8]) -> Box<[u8]> {
+    text.into()
+}
+
+/// systemd as a container's init sits in `init.scope` below the container's group.
+fn without_init_scope(path: &Path) -> &Path {
+    match path.file_name() {
+        Some(name) if name == "init.scope" => path.parent().unwrap_or(path),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scope_of_systemd_is_cut() {
+        for (path, container) in [
+            ("/a/init.scope", "/a"),
+            ("/init.scope", "/"),
+            ("/a/b", "/a/b"),
+            ("/", "/"),
+            ("/init.scope/a", "/init.scope/a"),
+        ] {
+            assert_eq!(without_init_scope(Path::new(path)), Path::new(container));
+        }
+    }
+}

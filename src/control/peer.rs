@@ -1,0 +1,50 @@
+//! Who is at the other end of a connection.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::message::{Refusal, RefusalKind};
+
+/// Lets only root of the daemon's own user and pid namespaces through: root of a container's user namespace has
+/// another uid 0, and a pid of another pid namespace would name another process here.
+///
+/// The credentials are those of the moment of connect(2). The namespaces are read from `/proc`; SO_PEERPIDFD
+/// (Linux 6.5+) shows that the pid is still the peer's afterwards. Before 6.5 a peer that ended meanwhile and
+/// whose pid came round again could be mistaken; it had uid 0 all the same.
+pub fn check(socket: BorrowedFd<'_>) -> Result<i32, Refusal> {
+    let refused = |why: String| Refusal::new(RefusalKind::NotAllowed, why);
+    let peer = getsockopt(&socket, sockopt::PeerCredentials)
+        .map_err(|errno| refused(format!("SO_PEERCRED: {errno}")))?;
+    if peer.uid() != 0 {
+        return Err(refused(format!(
+            "the peer has uid {}; only root may use the control socket",
+            peer.uid()
+        )));
+    }
+    let pidfd = getsockopt(&socket, sockopt::PeerPidfd).ok();
+    // The kernel gives 0 for a peer outside the daemon's pid namespace.
+    if peer.pid() <= 0 {
+        return Err(refused("the peer is outside the daemon's pid namespace".to_owned()));
+    }
+    for kind in ["user", "pid"] {
+        let link = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{kind}"));
+        let own = link("self").map_err(|error| refused(format!("/proc/self/ns/{kind}: {error}")))?;
+        let theirs = link(&peer.pid().to_string())
+            .map_err(|error| refused(format!("/proc/{}/ns/{kind}: {error}", peer.pid())))?;
+        if own != theirs {
+            return Err(refused(format!(
+                "the peer (pid {}) is in another {kind} namespace than the daemon",
+                peer.pid()
+            )));
+        }
+    }
+    if let Some(pidfd) = pidfd {
+        let alive = crate::containers::pidfd::pid(pidfd.as_fd());
+        if alive.map(|pid| pid.get()) != Some(peer.pid()) {
+            log::debug!("peer of control connection {} has gone", socket.as_raw_fd());
+            return Err(refused("the peer has ended".to_owned()));
+        }
+    }
+    Ok(peer.pid())
+}

@@ -1,0 +1,197 @@
+//! Mounting and unmounting, without fusermount.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+
+use super::settings;
+
+/// Why a mount point cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// `/dev/fuse` cannot be opened.
+    #[error(
+        "cannot open /dev/fuse: {0}; ownproc needs FUSE: load the kernel module (modprobe fuse) or give this system the device"
+    )]
+    Device(#[source] std::io::Error),
+    /// It exists and is no directory.
+    #[error("the mount point {0} is not a directory; name a directory, or none for the default")]
+    NotADirectory(PathBuf),
+    /// It cannot be created or looked at.
+    #[error("cannot use the mount point {path}: {source}")]
+    Unusable {
+        /// The mount point.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// mount(2) failed.
+    #[error("cannot mount on {path}: {errno}; mounting needs root with CAP_SYS_ADMIN")]
+    Mount {
+        /// The mount point.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// umount2(2) failed.
+    #[error("cannot unmount {path}: {errno}")]
+    Unmount {
+        /// The mount point.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// What is at a mount point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A directory on which nothing of ours is mounted.
+    Free,
+    /// A FUSE mount whose daemon is gone: every access fails with ENOTCONN.
+    Dead,
+    /// A living ownproc mount.
+    Live,
+}
+
+/// Opens `/dev/fuse`.
+pub fn open_device() -> Result<OwnedFd, MountError> {
+    let file = fs::File::options().read(true).write(true).open("/dev/fuse").map_err(MountError::Device)?;
+    Ok(file.into()) // std opens with O_CLOEXEC
+}
+
+/// Looks at a mount point, creating the directory if nothing is there.
+pub fn inspect(path: &Path) -> Result<Found, MountError> {
+    let unusable = |source| MountError::Unusable { path: path.to_owned(), source };
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_dir() => Err(MountError::NotADirectory(path.to_owned())),
+        Ok(_) => Ok(if is_ours(path) { Found::Live } else { Found::Free }),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(Found::Dead),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir_all(path).map_err(unusable)?;
+            Ok(Found::Free)
+        }
+        Err(error) => Err(unusable(error)),
+    }
+}
+
+/// Whether the topmost mount on `path` in this mount namespace is of our type.
+fn is_ours(path: &Path) -> bool {
+    let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return false };
+    let Ok(path) = path.canonicalize() else { return false };
+    text.lines()
+        .rfind(|line| line.split(' ').nth(4).is_some_and(|point| unescape(point) == path))
+        .is_some_and(|line| {
+            line.split_once(" - ")
+                .is_some_and(|(_, tail)| tail.split(' ').next() == Some(settings::MOUNT_TYPE))
+        })
+}
+
+/// Undoes the octal escapes of mountinfo's paths (`\040` for a space).
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let octal = (bytes[at] == b'\\')
+            .then(|| text.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok()))
+            .flatten();
+        plain.push(octal.unwrap_or(bytes[at]));
+        at += if octal.is_some() { 4 } else { 1 };
+    }
+    std::ffi::OsString::from_vec(plain).into()
+}
+
+/// Mounts the connection behind `device` on `path`, read-only.
+pub fn mount(path: &Path, device: &OwnedFd) -> Result<(), MountError> {
+    let data = format!("fd={},{}", device.as_raw_fd(), settings::MOUNT_DATA);
+    let flags = MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV
+        | MsFlags::MS_NOEXEC
+        | MsFlags::MS_NOATIME;
+    nix::mount::mount(Some("ownproc"), path, Some(settings::MOUNT_TYPE), flags, Some(data.as_str()))
+        .map_err(|errno| MountError::Mount { path: path.to_owned(), errno })
+}
+
+/// Takes the mount away from `path`; lazily, so that an open file there cannot keep it.
+pub fn unmount(path: &Path) -> Result<(), MountError> {
+    nix::mount::umount2(path, MntFlags::MNT_DETACH)
+        .map_err(|errno| MountError::Unmount { path: path.to_owned(), errno })
+}
+
+/// The device number of the mount: what mountinfo shows as major:minor for every mount of it, anywhere.
+pub fn device_number(path: &Path) -> std::io::Result<u64> {
+    Ok(fs::metadata(path)?.dev())
+}
+
+/// How many mount namespaces other than ours hold a mount of the device with this number: containers whose
+/// files would break if the connection ended. `proc_root` is `/proc` or a fixture.
+#[must_use]
+pub fn foreign_namespaces(proc_root: &Path, device: u64) -> usize {
+    let own = fs::read_link(proc_root.join("self/ns/mnt")).ok();
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mut seen = std::collections::HashMap::new();
+    let Ok(entries) = fs::read_dir(proc_root) else { return 0 };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let Ok(namespace) = fs::read_link(entry.path().join("ns/mnt")) else { continue };
+        if Some(&namespace) == own.as_ref() {
+            continue;
+        }
+        seen.entry(namespace).or_insert_with(|| {
+            fs::read_to_string(entry.path().join("mountinfo"))
+                .is_ok_and(|text| text.lines().any(|line| line.split(' ').nth(2) == Some(number.as_str())))
+        });
+    }
+    seen.values().filter(|holds| **holds).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_is_no_mount_point() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("file");
+        fs::write(&file, "").expect("write");
+        assert!(matches!(inspect(&file), Err(MountError::NotADirectory(_))));
+        assert_eq!(inspect(&dir.path().join("new/dir")).expect("created"), Found::Free);
+        assert!(dir.path().join("new/dir").is_dir());
+    }
+
+    #[test]
+    fn escapes_of_mountinfo() {
+        assert_eq!(unescape("/a\\040b\\134"), PathBuf::from("/a b\\"));
+        assert_eq!(unescape("/a\\04"), PathBuf::from("/a\\04"));
+    }
+
+    #[test]
+    fn namespaces_that_hold_our_mount() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for (pid, ns, line) in [
+            ("self", "mnt:[1]", "1 1 0:50 / /x rw - fuse.ownproc ownproc rw\n"),
+            ("10", "mnt:[1]", "1 1 0:50 / /x rw - fuse.ownproc ownproc rw\n"),
+            ("20", "mnt:[2]", "1 1 0:50 / /proc/meminfo rw - fuse.ownproc ownproc rw\n"),
+            ("21", "mnt:[2]", "1 1 0:50 / /proc/meminfo rw - fuse.ownproc ownproc rw\n"),
+            ("30", "mnt:[3]", "1 1 0:5 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n"),
+        ] {
+            let process = dir.path().join(pid);
+            fs::create_dir_all(process.join("ns")).expect("mkdir");
+            symlink(ns, process.join("ns/mnt")).expect("symlink");
+            fs::write(process.join("mountinfo"), line).expect("write");
+        }
+        assert_eq!(foreign_namespaces(dir.path(), rustix::fs::makedev(0, 50)), 1);
+    }
+}

@@ -1,0 +1,556 @@
+//! Answers the requests: which nodes there are, whose view a file shows, which bytes it serves.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+
+use super::Refusal;
+use super::inode::{Node, Place, Scope};
+use super::settings;
+use super::snapshots::{Handle, Slot, Snapshots};
+use super::sysfs::{Family, Paths, cpu_number};
+use crate::containers::{Registry, Resolver, View};
+use crate::host::{Host, HostError, SysEntry, SysKind};
+use crate::model::CpuSet;
+use crate::readings;
+use crate::render::{PROC_FILES, ProcFile};
+
+/// Inode number of `containers`: the parent of the entries that come and go.
+pub const CONTAINERS_INO: fuser::INodeNo = fuser::INodeNo(2);
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link (mirrored from sysfs).
+    Symlink,
+}
+
+/// A node's attributes: the same whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// Which node.
+    pub place: Place,
+    /// What it is.
+    pub kind: Kind,
+    /// `st_size`, see [`settings::stat_size`].
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u16,
+    /// All its times.
+    pub time: SystemTime,
+    /// How long the kernel may believe this.
+    pub ttl: Duration,
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: OsString,
+    /// Which node.
+    pub place: Place,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What an open file was opened as.
+#[derive(Debug)]
+pub struct Opened {
+    place: Place,
+    view: View,
+    /// Who opened it, as long as nothing was read yet: the view is fresh then.
+    fresh: bool,
+    tid: u32,
+}
+
+/// The tree that one mount shows.
+#[derive(Debug)]
+pub struct Tree {
+    host: Arc<Host>,
+    resolver: Arc<Resolver>,
+    registry: Arc<Registry>,
+    paths: Paths,
+    files: Snapshots<Opened>,
+    sizes: Vec<(ProcFile, u64)>,
+    started: SystemTime,
+}
+
+/// How deep below a CPU directory paths are looked for; sysfs there is four deep (`cache/index0/power/...`).
+const MAX_DEPTH: usize = 6;
+
+impl Tree {
+    /// A tree over the host's files.
+    #[must_use]
+    pub fn new(host: Arc<Host>, resolver: Arc<Resolver>, registry: Arc<Registry>) -> Self {
+        let count = |cpus: Result<CpuSet, HostError>| cpus.map_or(1, |cpus| cpus.len().max(1) as u64);
+        let (possible, online) = (count(host.possible()), count(host.online()));
+        let sizes = PROC_FILES
+            .iter()
+            .map(|&(_, file)| {
+                let mut text = Vec::new();
+                let now = readings::host_file(file, &host, &mut text).map_or(0, |()| text.len() as u64);
+                // Twice the host's own text with all CPUs that could come online: no view is longer.
+                let bound = now.saturating_mul(possible.div_ceil(online)).saturating_mul(2);
+                (file, settings::stat_size(bound.max(settings::MIN_FILE_SIZE)))
+            })
+            .collect();
+        let tree = Self {
+            host,
+            resolver,
+            registry,
+            paths: Paths::default(),
+            files: Snapshots::default(),
+            sizes,
+            started: SystemTime::now(),
+        };
+        tree.number_paths();
+        tree
+    }
+
+    /// Gives every path below the CPU directories its number.
+    fn number_paths(&self) {
+        let (mut directory, mut cpu_n) = (BTreeSet::new(), BTreeSet::new());
+        for (name, kind) in self.sys_entries("") {
+            match cpu_number(&name) {
+                Some(_) => self.collect(&name, "", &mut cpu_n, 0),
+                None => {
+                    if kind == SysKind::Directory {
+                        self.collect("", &name, &mut directory, 0);
+                    }
+                    directory.insert(name);
+                }
+            }
+        }
+        self.paths.add_all(Family::Directory, directory);
+        self.paths.add_all(Family::CpuN, cpu_n);
+    }
+
+    /// The entries of a directory below the host's CPU directory; none where there is no such directory.
+    fn sys_entries(&self, path: &str) -> Vec<(String, SysKind)> {
+        let entries = self.host.cpus().list(Path::new(path)).unwrap_or_default();
+        entries
+            .into_iter()
+            .filter_map(|SysEntry { name, kind }| Some((name.into_string().ok()?, kind)))
+            .collect()
+    }
+
+    fn collect(&self, base: &str, below: &str, paths: &mut BTreeSet<String>, depth: usize) {
+        if depth > MAX_DEPTH {
+            return;
+        }
+        for (name, kind) in self.sys_entries(&join(base, below)) {
+            let path = join(below, &name);
+            if kind == SysKind::Directory {
+                self.collect(base, &path, paths, depth + 1);
+            }
+            paths.insert(path);
+        }
+    }
+
+    /// Finds `name` in a directory.
+    pub fn lookup(&self, parent: Place, name: &OsStr) -> Result<Attr, Refusal> {
+        let name = name.to_str().ok_or(Refusal(Errno::ENOENT))?;
+        let node = match parent.node {
+            Node::Top => match name {
+                "proc" => Node::Proc,
+                "sys" => Node::Sys,
+                "containers" if parent.scope == Scope::Reader => Node::Containers,
+                _ => return Err(Refusal(Errno::ENOENT)),
+            },
+            Node::Containers => {
+                let entry = crate::model::ContainerName::new(name)
+                    .ok()
+                    .and_then(|name| self.registry.by_name(&name))
+                    .ok_or(Refusal(Errno::ENOENT))?;
+                return self.attr(Place { scope: Scope::Container(entry.slot), node: Node::Top });
+            }
+            Node::Proc => PROC_FILES
+                .iter()
+                .find(|(path, _)| path.strip_prefix("proc/") == Some(name))
+                .map(|(_, file)| Node::ProcFile(*file))
+                .ok_or(Refusal(Errno::ENOENT))?,
+            Node::Sys if name == "devices" => Node::SysDevices,
+            Node::SysDevices if name == "system" => Node::SysDevicesSystem,
+            Node::SysDevicesSystem if name == "cpu" => Node::SysCpu { path: 0 },
+            Node::SysCpu { path: 0 } if cpu_number(name).is_some() => {
+                Node::SysCpuN { cpu: cpu_number(name).unwrap_or_default(), path: 0 }
+            }
+            Node::SysCpu { path } => {
+                let path = join(&self.path(Family::Directory, path)?, name);
+                self.sys_kind(None, &path)?;
+                Node::SysCpu {
+                    path: self.paths.number(Family::Directory, &path).ok_or(Refusal(Errno::ENOENT))?,
+                }
+            }
+            Node::SysCpuN { cpu, path } => {
+                let path = join(&self.path(Family::CpuN, path)?, name);
+                self.sys_kind(Some(cpu), &path)?;
+                let path = self.paths.number(Family::CpuN, &path).ok_or(Refusal(Errno::ENOENT))?;
+                Node::SysCpuN { cpu, path }
+            }
+            Node::Sys | Node::SysDevices | Node::SysDevicesSystem => return Err(Refusal(Errno::ENOENT)),
+            Node::ProcFile(_) => return Err(Refusal(Errno::ENOTDIR)),
+        };
+        self.attr(parent.sibling(node))
+    }
+
+    /// A node's attributes.
+    pub fn attr(&self, place: Place) -> Result<Attr, Refusal> {
+        if let Scope::Container(slot) = place.scope {
+            self.registry.by_slot(slot).ok_or(Refusal(Errno::ENOENT))?;
+        }
+        let kind = self.kind(place.node)?;
+        let (size, mode) = match (kind, place.node) {
+            (Kind::Directory, _) => (0, 0o555),
+            (Kind::Symlink, _) => (0, 0o777),
+            (Kind::File, Node::ProcFile(file)) => (self.proc_size(file), 0o444),
+            (Kind::File, _) => (settings::SYSFS_FILE_SIZE, 0o444),
+        };
+        let comes_and_goes = place.node == Node::Top && place.scope != Scope::Reader;
+        let ttl = if comes_and_goes { settings::CONTAINER_TTL } else { settings::TTL };
+        Ok(Attr { place, kind, size, mode, time: self.started, ttl })
+    }
+
+    fn proc_size(&self, file: ProcFile) -> u64 {
+        self.sizes.iter().find(|(known, _)| *known == file).map_or(settings::MIN_FILE_SIZE, |(_, size)| *size)
+    }
+
+    fn kind(&self, node: Node) -> Result<Kind, Refusal> {
+        match node {
+            Node::ProcFile(_) => Ok(Kind::File),
+            Node::SysCpu { path } if path != 0 => self.sys_kind(None, &self.path(Family::Directory, path)?),
+            Node::SysCpuN { cpu, path } => self.sys_kind(Some(cpu), &self.path(Family::CpuN, path)?),
+            _ => Ok(Kind::Directory),
+        }
+    }
+
+    /// The kind of a path below the CPU directory. A CPU that is offline lacks directories that another has, and
+    /// may be shown to a container that counts its CPUs from 0: any CPU's answer will do.
+    fn sys_kind(&self, cpu: Option<u16>, path: &str) -> Result<Kind, Refusal> {
+        let of = |path: &str| self.host.cpus().kind(Path::new(path));
+        let kind = match cpu {
+            None => of(path),
+            Some(cpu) => of(&cpu_path(cpu, path)).or_else(|error| {
+                of(&cpu_path(cpu, ""))?; // a CPU that the host does not have stays unknown
+                match self.host.online()?.iter().next().and_then(|any| u16::try_from(any).ok()) {
+                    Some(any) => of(&cpu_path(any, path)),
+                    None => Err(error),
+                }
+            }),
+        };
+        kind.map(Kind::from).map_err(|_| Refusal(Errno::ENOENT))
+    }
+
+    fn path(&self, family: Family, number: u32) -> Result<Arc<str>, Refusal> {
+        if let Some(path) = self.paths.path(family, number) {
+            return Ok(path);
+        }
+        // The kernel knows a number that we do not: a driver came after we looked, and our predecessor saw it.
+        self.number_paths();
+        self.paths.path(family, number).ok_or(Refusal(Errno::ENOENT))
+    }
+
+    /// Where a mirrored symbolic link points.
+    pub fn readlink(&self, place: Place) -> Result<OsString, Refusal> {
+        let path = match place.node {
+            Node::SysCpu { path } => self.path(Family::Directory, path)?.to_string(),
+            Node::SysCpuN { cpu, path } => cpu_path(cpu, &self.path(Family::CpuN, path)?),
+            _ => return Err(Refusal(Errno::EINVAL)),
+        };
+        let target = self.host.cpus().link(Path::new(&path));
+        target.map(Into::into).map_err(|_| Refusal(Errno::EINVAL))
+    }
+
+    /// Whose view a thread gets of a place.
+    fn view(&self, scope: Scope, tid: u32) -> Result<View, Refusal> {
+        match scope {
+            Scope::Reader => Ok(self.resolver.reader(tid)),
+            Scope::Container(slot) => self.resolver.registered(slot).ok_or(Refusal(Errno::ENOENT)),
+        }
+    }
+
+    /// Opens a file for the thread `tid`; `flags` as of open(2).
+    pub fn open(&self, place: Place, flags: i32, tid: u32) -> Result<Handle, Refusal> {
+        if flags & libc::O_ACCMODE != libc::O_RDONLY {
+            return Err(Refusal(Errno::EACCES));
+        }
+        if let Scope::Container(slot) = place.scope {
+            if self.registry.by_slot(slot).is_none() {
+                return Err(Refusal(Errno::ENOENT));
+            }
+            if !self.resolver.may_open(slot, tid) {
+                return Err(Refusal(Errno::EACCES));
+            }
+        }
+        let view = self.view(place.scope, tid)?;
+        self.check_shown(place.node, &view)?;
+        let opened = Opened { place, view, fresh: true, tid };
+        self.files.open(opened, tid as usize).ok_or(Refusal(Errno::ENFILE))
+    }
+
+    /// Files of a CPU that the view does not show are not there (but for `online`, which says so).
+    fn check_shown(&self, node: Node, view: &View) -> Result<(), Refusal> {
+        match (node, view) {
+            (Node::SysCpuN { cpu, path }, View::Container(contained)) => {
+                let name = self.path(Family::CpuN, path)?;
+                let (_, shown) = readings::cpus(&contained.subject, &self.host, &contained.policies)?;
+                if shown.physical_of(usize::from(cpu)).is_some() || &*name == "online" {
+                    Ok(())
+                } else {
+                    Err(Refusal(Errno::ENOENT))
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives `answer` the bytes of an open file at `offset`, at most `size` of them. `has_owner`: the request
+    /// carries a lock owner, as those of read(2) do and those of sendfile(2) and splice(2) do not.
+    pub fn read(
+        &self,
+        handle: Handle,
+        offset: u64,
+        size: u32,
+        tid: u32,
+        has_owner: bool,
+        answer: impl FnOnce(&[u8]),
+    ) -> Result<(), Refusal> {
+        if !has_owner {
+            return Err(Refusal(Errno::EINVAL));
+        }
+        let mut slot = self.files.get(handle).ok_or(Refusal(Errno::EBADF))?;
+        if offset == 0 || !slot.rendered {
+            self.render_slot(&mut slot, tid)?;
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(slot.text.len());
+        let end = start.saturating_add(size as usize).min(slot.text.len());
+        answer(&slot.text[start..end]);
+        Ok(())
+    }
+
+    fn render_slot(&self, slot: &mut Slot<Opened>, tid: u32) -> Result<(), Refusal> {
+        let opened = slot.opened.as_mut().ok_or(Refusal(Errno::EBADF))?;
+        if !(opened.fresh && opened.tid == tid) {
+            opened.view = self.view(opened.place.scope, tid)?;
+        }
+        opened.fresh = false;
+        slot.text.clear();
+        self.render(&opened.view, opened.place.node, &mut slot.text)?;
+        if !opened.view.is_alive() && opened.place.scope == Scope::Reader {
+            // The group went away under us, or is another of the same name: the reader moved, so look again.
+            opened.view = self.view(opened.place.scope, tid)?;
+            slot.text.clear();
+            self.render(&opened.view, opened.place.node, &mut slot.text)?;
+        }
+        slot.rendered = true;
+        Ok(())
+    }
+
+    fn render(&self, view: &View, node: Node, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        match node {
+            Node::ProcFile(file) => self.render_proc(view, file, out),
+            Node::SysCpu { path } if path != 0 => {
+                self.render_sys(view, &self.path(Family::Directory, path)?, out)
+            }
+            Node::SysCpuN { cpu, path } if path != 0 => {
+                self.render_sys(view, &cpu_path(cpu, &self.path(Family::CpuN, path)?), out)
+            }
+            _ => Err(Refusal(Errno::EISDIR)),
+        }
+    }
+
+    fn render_proc(&self, view: &View, file: ProcFile, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        match view {
+            View::Container(contained) => {
+                readings::render(file, &contained.subject, &self.host, &contained.policies, out)?;
+            }
+            View::Host => readings::host_file(file, &self.host, out)?,
+        }
+        Ok(())
+    }
+
+    fn render_sys(&self, view: &View, path: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let path = Path::new(path);
+        match view {
+            View::Container(contained) => {
+                readings::sys_cpu_file(path, &contained.subject, &self.host, &contained.policies, out)?;
+            }
+            View::Host => self.host.cpus().read(path, |text| out.extend_from_slice(text))?,
+        }
+        Ok(())
+    }
+
+    /// The bytes that a view has at a path below the mount point.
+    pub fn show(&self, view: &View, path: &str) -> Result<Vec<u8>, Refusal> {
+        let mut place = Place::ROOT;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            place = self.lookup(place, OsStr::new(name))?.place;
+        }
+        if place.scope != Scope::Reader {
+            return Err(Refusal(Errno::ENOENT)); // containers/NAME is another target, not a file of this one
+        }
+        self.check_shown(place.node, view)?;
+        let mut text = Vec::new();
+        self.render(view, place.node, &mut text)?;
+        Ok(text)
+    }
+
+    /// Ends an open file.
+    pub fn release(&self, handle: Handle) {
+        self.files.release(handle);
+    }
+
+    /// How many files are open now.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.files.open_files()
+    }
+
+    /// The entries of a directory as the thread `tid` sees it, `.` and `..` included.
+    pub fn list(&self, place: Place, tid: u32) -> Result<Vec<Entry>, Refusal> {
+        let mut entries = vec![
+            Entry { name: ".".into(), place, kind: Kind::Directory },
+            Entry { name: "..".into(), place: self.parent(place)?, kind: Kind::Directory },
+        ];
+        let mut add =
+            |name: &str, place: Place, kind: Kind| entries.push(Entry { name: name.into(), place, kind });
+        match place.node {
+            Node::Top => {
+                add("proc", place.sibling(Node::Proc), Kind::Directory);
+                add("sys", place.sibling(Node::Sys), Kind::Directory);
+                if place.scope == Scope::Reader {
+                    add("containers", place.sibling(Node::Containers), Kind::Directory);
+                }
+            }
+            Node::Containers => {
+                for entry in self.registry.list() {
+                    let top = Place { scope: Scope::Container(entry.slot), node: Node::Top };
+                    add(entry.name.as_str(), top, Kind::Directory);
+                }
+            }
+            Node::Proc => {
+                for &(path, file) in PROC_FILES {
+                    if let Some(name) = path.strip_prefix("proc/") {
+                        add(name, place.sibling(Node::ProcFile(file)), Kind::File);
+                    }
+                }
+            }
+            Node::Sys => add("devices", place.sibling(Node::SysDevices), Kind::Directory),
+            Node::SysDevices => add("system", place.sibling(Node::SysDevicesSystem), Kind::Directory),
+            Node::SysDevicesSystem => add("cpu", place.sibling(Node::SysCpu { path: 0 }), Kind::Directory),
+            Node::SysCpu { path } => self.list_sys_cpu(place, path, tid, &mut add)?,
+            Node::SysCpuN { cpu, path } => {
+                let path = self.path(Family::CpuN, path)?;
+                for (name, kind) in self.sys_entries(&join(&format!("cpu{cpu}"), &path)) {
+                    if let Some(path) = self.paths.number(Family::CpuN, &join(&path, &name)) {
+                        add(&name, place.sibling(Node::SysCpuN { cpu, path }), kind.into());
+                    }
+                }
+            }
+            Node::ProcFile(_) => return Err(Refusal(Errno::ENOTDIR)),
+        }
+        Ok(entries)
+    }
+
+    fn list_sys_cpu(
+        &self,
+        place: Place,
+        path: u32,
+        tid: u32,
+        add: &mut dyn FnMut(&str, Place, Kind),
+    ) -> Result<(), Refusal> {
+        let shown = match self.view(place.scope, tid)? {
+            View::Container(contained) if path == 0 => {
+                let (_, shown) = readings::cpus(&contained.subject, &self.host, &contained.policies)?;
+                Some(shown.numbers())
+            }
+            _ => None,
+        };
+        if let Some(shown) = &shown {
+            for cpu in shown.iter() {
+                let cpu = u16::try_from(cpu).map_err(|_| Refusal(Errno::EIO))?;
+                add(&format!("cpu{cpu}"), place.sibling(Node::SysCpuN { cpu, path: 0 }), Kind::Directory);
+            }
+        }
+        let path = self.path(Family::Directory, path)?;
+        for (name, kind) in self.sys_entries(&path) {
+            let node = match cpu_number(&name) {
+                Some(_) if shown.is_some() => continue,
+                Some(cpu) if path.is_empty() => Node::SysCpuN { cpu, path: 0 },
+                _ => match self.paths.number(Family::Directory, &join(&path, &name)) {
+                    Some(path) => Node::SysCpu { path },
+                    None => continue,
+                },
+            };
+            add(&name, place.sibling(node), kind.into());
+        }
+        Ok(())
+    }
+
+    fn parent(&self, place: Place) -> Result<Place, Refusal> {
+        let above = |family, number| -> Result<Option<u32>, Refusal> {
+            let path = self.path(family, number)?;
+            Ok(match path.rsplit_once('/') {
+                Some((above, _)) => self.paths.number(family, above),
+                None => Some(0),
+            })
+        };
+        let lost = Refusal(Errno::ENOENT);
+        Ok(place.sibling(match place.node {
+            Node::Top if place.scope != Scope::Reader => {
+                return Ok(Place { scope: Scope::Reader, node: Node::Containers });
+            }
+            Node::Top | Node::Containers | Node::Proc | Node::Sys => Node::Top,
+            Node::ProcFile(_) => Node::Proc,
+            Node::SysDevices => Node::Sys,
+            Node::SysDevicesSystem => Node::SysDevices,
+            Node::SysCpu { path: 0 } => Node::SysDevicesSystem,
+            Node::SysCpu { path } => Node::SysCpu { path: above(Family::Directory, path)?.ok_or(lost)? },
+            Node::SysCpuN { path: 0, .. } => Node::SysCpu { path: 0 },
+            Node::SysCpuN { cpu, path } => {
+                Node::SysCpuN { cpu, path: above(Family::CpuN, path)?.ok_or(lost)? }
+            }
+        }))
+    }
+}
+
+impl From<SysKind> for Kind {
+    fn from(kind: SysKind) -> Self {
+        match kind {
+            SysKind::Directory => Self::Directory,
+            SysKind::File => Self::File,
+            SysKind::Link => Self::Symlink,
+        }
+    }
+}
+
+/// A host file that could not be read is an error of ours, whatever its number; it is logged once it happens.
+impl From<HostError> for Refusal {
+    fn from(error: HostError) -> Self {
+        let errno = Errno::from_raw(error.errno());
+        if errno != Errno::ENOENT {
+            log::warn!("{error}");
+        }
+        Self(errno)
+    }
+}
+
+/// The path of cpuN, or below it, in the CPU directory.
+fn cpu_path(cpu: u16, below: &str) -> String {
+    join(&format!("cpu{cpu}"), below)
+}
+
+fn join(base: &str, below: &str) -> String {
+    match (base, below) {
+        ("", path) | (path, "") => path.to_owned(),
+        (base, below) => format!("{base}/{below}"),
+    }
+}

@@ -1,0 +1,62 @@
+//! One test or more per rule of `SEMANTICS.md`, named after it.
+
+use super::*;
+use crate::model::{Nsec, TimensOffset};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A host up for 5000 s, booted 1.75 s after the second 1_700_000_000; a container that is 3.5 s old.
+fn now() -> TimeReading {
+    TimeReading {
+        boottime: Nsec(5000 * SECOND),
+        monotonic: Nsec(4000 * SECOND),
+        realtime: Nsec(1_700_005_001 * SECOND + 750_000_000),
+        start: Nsec(4996 * SECOND + 500_000_000),
+        timens: None,
+    }
+}
+
+fn inside(nanos: i128) -> TimeReading {
+    TimeReading { timens: Some(TimensOffset { nanos }), ..now() }
+}
+
+fn field(time: &TimeReading, policies: Policies) -> u64 {
+    uptime(time, Usec(7), &policies).uptime.0
+}
+
+#[test]
+fn t1_in_a_time_namespace_uptime_is_the_kernels() {
+    let host = Policies { uptime: UptimePolicy::Host, ..Default::default() };
+    assert_eq!(field(&inside(-4990 * i128::from(SECOND)), Policies::default()), 10_000_000);
+    assert_eq!(field(&inside(-4990 * i128::from(SECOND)), host), 10_000_000);
+    assert_eq!(field(&inside(i128::MIN), Policies::default()), 0, "no wrap");
+    assert_eq!(field(&inside(i128::MAX), Policies::default()), u64::MAX);
+}
+
+#[test]
+fn t2_elsewhere_it_is_the_containers_age() {
+    assert_eq!(field(&now(), Policies::default()), 3_500_000);
+    let future = TimeReading { start: Nsec(u64::MAX), ..now() };
+    assert_eq!(field(&future, Policies::default()), 0, "no wrap");
+}
+
+#[test]
+fn t3_or_the_hosts_by_policy() {
+    assert_eq!(field(&now(), Policies { uptime: UptimePolicy::Host, ..Default::default() }), 5_000_000_000);
+}
+
+#[test]
+fn t4_boot_time() {
+    let host = HostStat { btime: 1_700_000_000, ..Default::default() };
+    assert_eq!(btime(&now(), &host), 1_700_000_000, "ps needs the host's");
+    // 1_700_000_001.75 + 4990 in the kernel's rounding, and with half a second more.
+    assert_eq!(btime(&inside(-4990 * i128::from(SECOND)), &host), 1_700_004_991);
+    assert_eq!(btime(&inside(-4990 * i128::from(SECOND) - 500_000_000), &host), 1_700_004_992);
+    assert_eq!(btime(&inside(i128::MAX), &host), 0);
+    assert_eq!(btime(&inside(i128::MIN), &host), u64::MAX);
+}
+
+#[test]
+fn t5_idle_is_passed_on() {
+    assert_eq!(uptime(&now(), Usec(7), &Policies::default()).idle, Usec(7));
+}

@@ -1,0 +1,161 @@
+//! CPU time in stat, and uptime.
+
+use std::time::{Duration, Instant};
+
+use super::Row;
+use crate::case::Needs::Nothing;
+use crate::case::{Doing, Outcome, check, check_eq, check_in};
+use crate::groups::Group;
+use crate::parse::uptime;
+use crate::programs::{self, OWN_INSIDE};
+use crate::shell::{Shell, launched};
+
+pub const CASES: &[Row] = &[
+    ("time_stat_counts_the_containers_cpu_time", Nothing, own_cpu_time),
+    ("time_stat_counts_bursts_that_ticks_miss", Nothing, bursts),
+    ("time_stat_counts_from_the_start", Nothing, from_the_start),
+    ("time_stat_never_goes_down", Nothing, never_goes_down),
+    ("time_stat_lines_add_up", Nothing, lines_add_up),
+    ("time_uptime_is_the_containers", Nothing, uptime_is_the_containers),
+    ("time_btime_agrees_with_uptime", Nothing, btime),
+    ("time_uptime_by_reader_without_time_namespace", Nothing, uptime_by_reader),
+    ("time_init_named_with_spaces_and_parentheses", Nothing, odd_init_name),
+];
+
+/// Burns in a container; what its stat counted against what the burner itself measured, in milliseconds.
+fn burn_and_compare(shell: &mut Shell, burn: &str) -> Outcome {
+    let before = shell.stat()?.total;
+    let burned: u64 =
+        shell.run(&format!("{OWN_INSIDE} tool burn {burn}"))?.trim().parse().doing("milliseconds burned")?;
+    let used = shell.stat()?.total.since(&before)?.used() * 10;
+    // 100 ms for the shell, for starting the burner and for `cat`.
+    check_in!(
+        used,
+        burned.saturating_sub(60)..=burned + 100,
+        "ms that stat counted while {burned} ms were burned"
+    );
+    Ok(())
+}
+
+fn own_cpu_time() -> Outcome {
+    let mut own = Shell::launch(&[])?;
+    let mut neighbour = Shell::launch(&[])?;
+    neighbour.run(&format!("{OWN_INSIDE} tool burn --cpu-ms 8000 >/dev/null 2>&1 &"))?;
+    burn_and_compare(&mut own, "--cpu-ms 2000")?;
+    let kernels = Group::of_container(own.name())?.cpu_usec()? / 1000;
+    let ours = own.stat()?.total.used() * 10;
+    // The kernel's count was read a moment earlier, and each CPU's part is cut to whole ticks.
+    check_in!(
+        ours,
+        kernels.saturating_sub(60)..=kernels + 100,
+        "ms in stat against the kernel's count for the group"
+    );
+    Ok(())
+}
+
+fn bursts() -> Outcome {
+    let mut own = Shell::launch(&[])?;
+    burn_and_compare(&mut own, "--cpu-ms 1000 --burst-us 1200 --pause-us 2800")
+}
+
+/// The first read shows what was used before it.
+fn from_the_start() -> Outcome {
+    let text = launched(&[], &format!("{OWN_INSIDE} tool burn --cpu-ms 1000 >/dev/null; cat /proc/stat"))?;
+    let total = crate::parse::Stat::parse(&text)?.total;
+    check_in!(total.used(), 95..=200, "USER_HZ used at the first read after 100 were burned");
+    Ok(())
+}
+
+fn never_goes_down() -> Outcome {
+    let mut shell = Shell::launch(&["--cpus", "1.5"])?;
+    shell.run(&format!("{OWN_INSIDE} tool burn --threads 3 --seconds 4 >/dev/null 2>&1 &"))?;
+    let end = Instant::now() + Duration::from_secs(6);
+    let mut last = shell.stat()?;
+    while Instant::now() < end {
+        let next = shell.stat()?;
+        next.total.since(&last.total)?;
+        for (number, line) in &next.cpus {
+            line.since(&last.cpus.get(number).copied().unwrap_or_default()).doing(format!("cpu{number}"))?;
+        }
+        last = next;
+    }
+    Ok(())
+}
+
+/// The `cpu` line is the sum of the others, and they cover the time that passed.
+fn lines_add_up() -> Outcome {
+    let mut shell = Shell::launch(&["--cpus", "2"])?;
+    let (began, first) = (Instant::now(), shell.stat()?);
+    shell.run(&format!("{OWN_INSIDE} tool burn --cpu-ms 500 >/dev/null"))?;
+    std::thread::sleep(Duration::from_secs(2));
+    let (elapsed, second) = (began.elapsed().as_secs_f64(), shell.stat()?);
+    let cpus = second.cpus.len() as f64;
+    let all: u64 = second.total.since(&first.total)?.fields.iter().sum();
+    check_in!(
+        all as f64,
+        (elapsed * cpus * 100.0 * 0.9 - 5.0)..=(elapsed * cpus * 100.0 * 1.1 + 5.0),
+        "USER_HZ of {cpus} CPUs in {elapsed} s"
+    );
+    for field in 0..10 {
+        let sum: u64 = second.cpus.values().map(|line| line.fields[field]).sum();
+        let total = second.total.fields[field];
+        check!(
+            sum.abs_diff(total) <= second.cpus.len() as u64,
+            "field {}: the cpuN lines add up to {sum}, cpu says {total}",
+            field + 1
+        );
+    }
+    Ok(())
+}
+
+fn uptime_is_the_containers() -> Outcome {
+    let mut shell = Shell::launch(&["--cpus", "1"])?;
+    let (began, (first, idle)) = (Instant::now(), uptime(&shell.read("uptime")?)?);
+    check_in!(first, 0.0..5.0, "uptime of a new container");
+    check!(idle <= first + 0.1, "idle {idle} of one CPU is above its uptime {first}");
+    std::thread::sleep(Duration::from_secs(2));
+    let (second, _) = uptime(&shell.read("uptime")?)?;
+    let passed = began.elapsed().as_secs_f64();
+    check_in!(second - first, (passed - 0.7)..=(passed + 0.7), "growth of uptime in {passed} s");
+    Ok(())
+}
+
+fn btime() -> Outcome {
+    let mut shell = Shell::launch(&[])?;
+    let btime = *shell.stat()?.single.get("btime").doing("btime")?;
+    let (up, _) = uptime(&shell.read("uptime")?)?;
+    let now: f64 = shell.run("date +%s.%N")?.trim().parse().doing("date")?;
+    check_in!(
+        btime as f64,
+        (now - up - 2.0)..=(now - up + 2.0),
+        "btime of a container that has been up for {up} s at {now}"
+    );
+    Ok(())
+}
+
+/// A container of another launcher, in the host's time namespace: uptime is its init's age, btime stays the host's.
+fn uptime_by_reader() -> Outcome {
+    let group = Group::create("foreign")?;
+    let mut reader = Shell::in_pid_namespace(&group, &[])?;
+    std::thread::sleep(Duration::from_secs(1));
+    let (up, _) = uptime(&reader.read("uptime")?)?;
+    check_in!(up, 0.9..8.0, "uptime of a pid namespace that was made a second ago");
+    let host = crate::parse::Stat::parse(&std::fs::read_to_string("/proc/stat")?)?;
+    let seen = reader.stat()?;
+    let (host, seen) = (host.single.get("btime").copied(), seen.single.get("btime").copied());
+    check_eq!(seen, host, "btime in the host's time namespace");
+    Ok(())
+}
+
+fn odd_init_name() -> Outcome {
+    let group = Group::create("odd")?;
+    group.set_memory(100)?;
+    let own = programs::own()?;
+    let mut reader = Shell::in_pid_namespace(&group, &[&own, "tool", "init-named", "a b) c"])?;
+    check_eq!(reader.run("cat /proc/1/comm")?, "a b) c\n", "name of the init");
+    let (up, _) = uptime(&reader.read("uptime")?)?;
+    check_in!(up, 0.0..8.0, "uptime below an init with an odd name");
+    check_eq!(reader.meminfo()?.get("MemTotal"), 102_400, "MemTotal below an init with an odd name");
+    reader.stat()?;
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! A daemon of the tests' own, on its own mount point.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::case::{Doing, Outcome, check, check_eq, fail};
+use crate::{output, programs};
+
+/// A running `ownproc serve`.
+pub struct Daemon {
+    child: Child,
+    mount: PathBuf,
+}
+
+/// The mount point of the daemon that the cases share.
+pub fn shared_mount() -> Outcome<PathBuf> {
+    Ok(PathBuf::from(std::env::var_os("OWNPROC_MOUNT").doing("OWNPROC_MOUNT")?))
+}
+
+/// A path below the shared mount.
+pub fn shared(path: &str) -> Outcome<PathBuf> {
+    Ok(shared_mount()?.join(path))
+}
+
+/// Mount points of one run stand together, named by the process.
+fn mount_point(name: &str) -> PathBuf {
+    PathBuf::from(format!("/var/tmp/ownproc-e2e-{}/{name}", std::process::id()))
+}
+
+/// A mount point that does not exist yet.
+pub fn fresh_mount_point(name: &str) -> PathBuf {
+    mount_point(name)
+}
+
+impl Daemon {
+    /// The daemon that all cases use.
+    pub fn start_shared() -> Outcome<Self> {
+        Self::start(mount_point("shared"))
+    }
+
+    /// Starts `serve` and waits until the mount answers.
+    pub fn start(mount: PathBuf) -> Outcome<Self> {
+        std::fs::create_dir_all(mount.parent().unwrap_or(Path::new("/"))).doing(mount.display())?;
+        let mut child = programs::ownproc()?
+            .arg("serve")
+            .arg(&mount)
+            .env_remove("OWNPROC_MOUNT")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .doing("ownproc serve")?;
+        let stdout = child.stdout.take().doing("stdout of serve")?;
+        // It says on stdout that it is ready; the line is read beside, so that a silent daemon does not hang the tests.
+        let (send, line) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+        let mut daemon = Self { child, mount };
+        if line.recv_timeout(Duration::from_secs(30)).is_err() {
+            let ended = daemon.child.try_wait()?;
+            fail!("ownproc serve {} did not say that it is ready ({ended:?})", daemon.mount.display());
+        }
+        std::fs::read(daemon.mount.join("proc/meminfo")).doing("the first read after `ready`")?;
+        Ok(daemon)
+    }
+
+    /// Its mount point.
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Outcome {
+        kill(self.pid(), signal).doing("signal to serve")
+    }
+
+    /// Waits for the end; the exit code (128 + signal).
+    pub fn wait(&mut self, limit: Duration) -> Outcome<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        fail!("serve (pid {}) has not ended after {} s", self.pid(), limit.as_secs())
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> Outcome<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// SIGTERM with nothing in use: unmounts, exit code 0.
+    pub fn stop(mut self) -> Outcome {
+        self.signal(Signal::SIGTERM)?;
+        check_eq!(self.wait(Duration::from_secs(20))?, 0, "exit code of serve after SIGTERM");
+        check!(!is_mounted(&self.mount)?, "{} is still mounted after serve ended", self.mount.display());
+        Ok(())
+    }
+
+    /// SIGKILL, as a crash: the mount stays, dead.
+    pub fn crash(mut self) -> Outcome {
+        self.signal(Signal::SIGKILL)?;
+        self.wait(Duration::from_secs(20))?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // After a failed case: neither the process nor its mount may stay. A second signal ends it while in use.
+        for signal in [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGKILL] {
+            if matches!(self.child.try_wait(), Ok(None)) {
+                let _ = self.signal(signal);
+                let _ = self.wait(Duration::from_secs(3));
+            }
+        }
+        clean(&self.mount);
+    }
+}
+
+/// Takes a mount point of the tests away, mounted or not.
+pub fn clean(mount: &Path) {
+    if matches!(is_mounted(mount), Ok(true)) {
+        let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
+    }
+    let _ = std::fs::remove_dir(mount);
+    let _ = mount.parent().map(std::fs::remove_dir);
+}
+
+/// Whether something is mounted at exactly this path.
+pub fn is_mounted(mount: &Path) -> Outcome<bool> {
+    let wanted = mount.to_string_lossy().into_owned();
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(text.lines().any(|line| line.split(' ').nth(4) == Some(wanted.as_str())))
+}
+
+/// `ownproc ARG...` with the shared mount point.
+pub fn ownproc(args: &[&str]) -> Outcome<output::Output> {
+    output::run(programs::ownproc()?.args(args))
+}
+
+/// `ownproc ARG...` with another mount point.
+pub fn ownproc_at(mount: &Path, args: &[&str]) -> Outcome<output::Output> {
+    let mut command: Command = programs::ownproc()?;
+    output::run(command.args(args).env("OWNPROC_MOUNT", mount))
+}

@@ -1,0 +1,170 @@
+//! Test programs that run inside containers: built in, so that no compiler and no further file is needed there.
+
+use std::fs::File;
+use std::io::{BufRead, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use crate::case::{Doing, Outcome, check, fail};
+
+/// `ownproc-e2e tool NAME ARG...`
+pub fn main(words: &[&str]) -> ExitCode {
+    let done = match words {
+        ["burn", rest @ ..] => burn(rest),
+        ["eat", mib] => eat(mib),
+        ["init-named", name, command, args @ ..] => init_named(name, command, args),
+        ["reread", path] => reread(path),
+        ["open-move-read", path] => open_move_read(path),
+        ["sendfile", path] => sendfile(path),
+        ["fds"] => fds(),
+        _ => Err(crate::case::Failure(format!("unknown test program {words:?}"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// CPU time of the calling thread.
+fn thread_cpu() -> Outcome<Duration> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(Duration::new(u64::try_from(time.tv_sec())?, u32::try_from(time.tv_nsec())?))
+}
+
+/// CPU time of this process, user and system.
+fn process_cpu() -> Outcome<Duration> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
+    Ok(Duration::new(u64::try_from(time.tv_sec())?, u32::try_from(time.tv_nsec())?))
+}
+
+/// `burn [--threads N] (--seconds S | --cpu-ms N [--burst-us B --pause-us P])`: uses CPU time, prints the milliseconds used.
+fn burn(words: &[&str]) -> Outcome {
+    let number = |key: &str| -> Outcome<Option<u64>> {
+        match words.iter().position(|word| *word == key) {
+            Some(at) => Ok(Some(words.get(at + 1).doing(key)?.parse().doing(key)?)),
+            None => Ok(None),
+        }
+    };
+    let threads = number("--threads")?.unwrap_or(1);
+    let until = number("--seconds")?.map(|s| Instant::now() + Duration::from_secs(s));
+    let cpu = number("--cpu-ms")?.map(Duration::from_millis);
+    let burst = number("--burst-us")?.map(Duration::from_micros);
+    let pause = Duration::from_micros(number("--pause-us")?.unwrap_or(0));
+    check!(until.is_some() || cpu.is_some(), "burn needs --seconds or --cpu-ms");
+    let one = move || -> Outcome {
+        let began = thread_cpu()?;
+        loop {
+            let used = thread_cpu()?.saturating_sub(began);
+            if until.is_some_and(|end| Instant::now() >= end) || cpu.is_some_and(|limit| used >= limit) {
+                return Ok(());
+            }
+            let slice = thread_cpu()? + burst.unwrap_or(Duration::from_millis(5));
+            while thread_cpu()? < slice {
+                std::hint::spin_loop();
+            }
+            if burst.is_some() {
+                std::thread::sleep(pause);
+            }
+        }
+    };
+    let running: Vec<_> = (0..threads).map(|_| std::thread::spawn(one)).collect();
+    for thread in running {
+        match thread.join() {
+            Ok(done) => done?,
+            Err(_) => fail!("a burning thread panicked"),
+        }
+    }
+    println!("{}", process_cpu()?.as_millis());
+    Ok(())
+}
+
+/// `eat MIB`: touches that much memory, says `ready`, keeps it until the end of the input.
+fn eat(mib: &str) -> Outcome {
+    let size = mib.parse::<usize>()? << 20;
+    let mut memory = vec![0_u8; size];
+    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+    std::hint::black_box(&memory);
+    println!("ready");
+    std::io::stdout().flush()?;
+    std::io::stdin().lock().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// `init-named NAME CMD ARG...`: stays as a process of that name and ends as CMD does.
+fn init_named(name: &str, command: &str, args: &[&str]) -> Outcome {
+    nix::sys::prctl::set_name(&std::ffi::CString::new(name)?)?;
+    let status = Command::new(command).args(args).status().doing(command)?;
+    std::process::exit(status.code().unwrap_or(1));
+}
+
+/// `reread PATH`: keeps the file open; for each line of input reads it whole from offset 0 and prints it and `==end 0==`.
+fn reread(path: &str) -> Outcome {
+    let file = File::open(path).doing(path)?;
+    println!("\n==end 0==");
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let mut text = Vec::new();
+        let mut piece = [0; 1000];
+        loop {
+            let n = file.read_at(&mut piece, u64::try_from(text.len())?).doing(path)?;
+            if n == 0 {
+                break;
+            }
+            text.extend_from_slice(&piece[..n]);
+        }
+        std::io::stdout().write_all(&text)?;
+        println!("\n==end 0==");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// `open-move-read PATH`: opens, says `open`, waits for a line (the group is removed meanwhile), then reads to the end.
+fn open_move_read(path: &str) -> Outcome {
+    let mut file = File::open(path).doing(path)?;
+    println!("open");
+    std::io::stdout().flush()?;
+    std::io::stdin().lock().read_line(&mut String::new())?;
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) => print!("{text}"),
+        Err(e) => println!("errno {}", e.raw_os_error().unwrap_or(0)),
+    }
+    Ok(())
+}
+
+/// `sendfile PATH`: prints what sendfile(2) gives, or `errno N`.
+fn sendfile(path: &str) -> Outcome {
+    let file = File::open(path).doing(path)?;
+    let stdout = std::io::stdout();
+    loop {
+        // SAFETY: both descriptors are open for the whole call, and no offset is passed.
+        let n =
+            unsafe { libc::sendfile(stdout.as_raw_fd(), file.as_raw_fd(), std::ptr::null_mut(), 1 << 20) };
+        match n {
+            0 => return Ok(()),
+            1.. => {}
+            _ => {
+                println!("errno {}", std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// `fds`: the open descriptors, one `NUMBER TARGET` a line.
+fn fds() -> Outcome {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let path = entry?.path();
+        // The descriptor of this very listing is gone by now or about to go.
+        if let Ok(target) = std::fs::read_link(&path) {
+            println!("{} {}", path.file_name().unwrap_or_default().to_string_lossy(), target.display());
+        }
+    }
+    Ok(())
+}
