@@ -9,10 +9,10 @@ use super::failure::Failure;
 use super::host::Look;
 use super::output::{self, NONE};
 use super::runtime::identify;
-use super::survey::{self, Bound, FS_TYPE, Init};
+use super::survey::{self, FS_TYPE, Init, ViewState};
 use super::target::Target;
 use crate::control::{Client, ContainerInfo};
-use crate::model::{Bytes, HostPid, Policies};
+use crate::model::{Bytes, HostPid};
 use crate::readings;
 use crate::view;
 
@@ -30,7 +30,7 @@ struct Row {
     #[serde(flatten)]
     limits: Limits,
     group: String,
-    view: Bound,
+    view: ViewState,
 }
 
 /// What a container may use.
@@ -57,7 +57,7 @@ pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
         |target| limits(&look, target),
         |pid| {
             std::fs::read(format!("/proc/{pid}/mountinfo"))
-                .map_or(Bound::No, |text| survey::bound(&survey::mounts(&text), &living))
+                .map_or(ViewState::No, |text| survey::bound(&survey::mounts(&text), &living))
         },
     );
     if args.format.json {
@@ -73,7 +73,7 @@ fn rows(
     registered: &[ContainerInfo],
     inits: &[Init],
     limits: impl Fn(&Target) -> Limits,
-    view: impl Fn(HostPid) -> Bound,
+    view: impl Fn(HostPid) -> ViewState,
 ) -> Vec<Row> {
     let group_of = |pid: HostPid| inits.iter().find(|init| init.pid == pid).map(|init| init.cgroup.as_str());
     let row = |name: Option<String>, target: &Target, pid: HostPid, group: &str| {
@@ -110,10 +110,10 @@ fn rows(
 }
 
 fn limits(look: &Look, target: &Target) -> Limits {
-    let Some((subject, _)) = look.subject(target) else { return Limits::default() };
-    let memory = readings::memory(&subject, &look.host)
+    let Some(contained) = look.contained(target) else { return Limits::default() };
+    let memory = readings::memory(&contained.subject, &look.host)
         .map(|(reading, meminfo)| view::memory::effective_memory_limit(&reading.levels, &meminfo).value);
-    let cpus = readings::cpus(&subject, &look.host, &Policies::default()).map(|(reading, shown)| {
+    let cpus = readings::cpus(&contained.subject, &look.host, &contained.policies).map(|(reading, shown)| {
         let mask = (shown.mask.len() as u64).saturating_mul(1000);
         let quota = view::cpu::binding_quota(&reading.levels);
         quota.map_or(mask, |(_, quota)| quota.millicpus().min(mask))
@@ -155,7 +155,7 @@ fn living_devices() -> Vec<String> {
 mod tests {
     use super::*;
     use crate::cli::survey::tests::process;
-    use crate::model::{ContainerName, Nsec};
+    use crate::model::{ContainerName, Nsec, Policies};
 
     #[test]
     fn registered_first_then_every_other_init() {
@@ -180,7 +180,7 @@ mod tests {
             Target::Registered(_) => Limits { millicpus: Some(1500), memory: Some(Bytes(256 << 20)) },
             _ => Limits::default(),
         };
-        let view = |pid: HostPid| if pid.get() == 20 { Bound::Bound } else { Bound::No };
+        let view = |pid: HostPid| if pid.get() == 20 { ViewState::Bound } else { ViewState::No };
         let rows = rows(&registered, &inits, limits, view);
         let cells: Vec<String> = rows.iter().map(|row| row.cells(false).join(" ")).collect();
         assert_eq!(
