@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::failure::Failure;
+use super::output;
 use super::survey::{self, Init};
 use super::target::{Candidates, Target};
 use crate::cgroup::{GroupSet, Layout, Membership};
@@ -39,7 +40,11 @@ impl Look {
         let client = match Client::at(paths) {
             Ok(client) => Some(client),
             Err(ControlError::NotRunning { .. } | ControlError::NotAllowed { .. }) => None,
-            Err(error) => return Err(Failure::error(error)),
+            Err(error) => {
+                // A daemon that hangs must not keep an administrator from looking.
+                output::complain(&error.to_string());
+                None
+            }
         };
         let registered = client.as_ref().map(Client::list).transpose().map_err(Failure::error)?;
         let registered = registered.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! `ownproc ls`: registered containers, and every init of a pid namespace that the host sees.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ use crate::view;
 const HEADERS: [&str; 7] = ["NAME", "SOURCE", "PID", "CPUS", "MEMORY", "GROUP", "VIEW"];
 /// Ids of 64 digits are cut to this in the table, as container managers do.
 const SHORT_ID: usize = 12;
+/// How long a daemon may take to answer before it counts as dead.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,15 +54,8 @@ struct Document<'a> {
 pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
     let look = Look::take(args.mount.paths())?;
     let living = living_devices();
-    let rows = rows(
-        &look.registered,
-        &look.inits,
-        |target| limits(&look, target),
-        |pid| {
-            std::fs::read(format!("/proc/{pid}/mountinfo"))
-                .map_or(ViewState::No, |text| survey::bound(&survey::mounts(&text), &living))
-        },
-    );
+    let rows =
+        rows(&look.registered, &look.inits, |target| limits(&look, target), |pid| view_of(pid, &living));
     if args.format.json {
         let daemon = look.client.as_ref().map(|client| client.hello().build.as_str());
         return output::json(&Document { daemon, containers: &rows });
@@ -138,6 +134,23 @@ impl Row {
             self.view.name().to_owned(),
         ]
     }
+}
+
+/// What lies over the process's `/proc/meminfo`.
+fn view_of(pid: HostPid, living: &[String]) -> ViewState {
+    let Ok(text) = std::fs::read(format!("/proc/{pid}/mountinfo")) else { return ViewState::No };
+    match survey::bound(&survey::mounts(&text), living) {
+        // The daemon may have its mount point in a mount namespace that is not ours.
+        ViewState::Dead if answers(format!("/proc/{pid}/root/proc/meminfo").into()) => ViewState::Bound,
+        state => state,
+    }
+}
+
+/// Whether a file can be opened, that is whether its daemon answers, within [`PATIENCE`].
+fn answers(path: PathBuf) -> bool {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let opened = std::thread::Builder::new().spawn(move || sender.send(std::fs::File::open(path).is_ok()));
+    opened.is_ok() && receiver.recv_timeout(PATIENCE).unwrap_or(false)
 }
 
 /// The devices of our mounts on this host whose daemons answer.

@@ -111,9 +111,17 @@ fn mount(line: &str) -> Option<Mount> {
     let mut before = before.split(' ').skip(2);
     let (device, _root, point) = (before.next()?, before.next()?, before.next()?);
     let kind = after.split(' ').next()?;
-    // Of the kernel's escapes only the blank matters for the names that are compared here.
-    let point = PathBuf::from(point.replace("\\040", " "));
-    Some(Mount { device: device.to_owned(), point, kind: kind.to_owned() })
+    Some(Mount { device: device.to_owned(), point: unescape(point), kind: kind.to_owned() })
+}
+
+/// The kernel writes blank, tab, newline and backslash as three octal digits after a backslash.
+fn unescape(text: &str) -> PathBuf {
+    let mut path = text.to_owned();
+    // The backslash last: what it uncovers is no escape.
+    for (escape, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        path = path.replace(escape, character);
+    }
+    PathBuf::from(path)
 }
 
 /// What lies over `/proc/meminfo` (or over all of `/proc`) in this mount table; `living` are the devices whose
@@ -183,6 +191,7 @@ pub(super) mod tests {
         // A second /proc on top hides what was bound before.
         let covered = format!("{ours}32 30 0:51 / /proc rw - proc proc rw\n");
         assert_eq!(bound(&table(&covered), &living), ViewState::No);
+        assert_eq!(unescape("/a\\040b\\134040"), PathBuf::from("/a b\\040"));
         assert_eq!(mounts(b"\nx\n1 2 3\n - a\n").len(), 0);
     }
 }
