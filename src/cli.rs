@@ -48,7 +48,8 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
             return usage(&error);
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error"))
+        .init();
     let done = match &args.command {
         Command::Serve(args) => serve::run(args),
         Command::Umount(args) => umount::run(args),
