@@ -229,8 +229,8 @@ fn limits_and_show_without_a_daemon() {
         assert!(shown.err.contains("computed here") && shown.err.lines().count() == 1, "{}", shown.err);
     }
     let table = place.run(&["limits", &pid]).out;
-    let first = format!("memory       48M ");
-    assert!(table.starts_with("RESOURCE ") && table.lines().nth(1).unwrap().starts_with(&first), "{table}");
+    let first = "memory       48M ";
+    assert!(table.starts_with("RESOURCE ") && table.lines().nth(1).unwrap().starts_with(first), "{table}");
     let plain = place.run(&["limits", &pid, "--bytes", "--no-headers"]).out;
     assert!(plain.starts_with("memory ") && plain.contains(&(48 << 20).to_string()), "{plain}");
     let online = place.run(&["show", "/sys/devices/system/cpu/online", &pid]).out;
