@@ -252,7 +252,7 @@ fn run(options: &Run) -> Result<bool> {
     stage.start_null("null", model, &plan.files, threads)?;
     let order = ["native", "null", "ownproc", "ownproc/NAME", "lxcfs"];
     stage.sources.sort_by_key(|source| order.iter().position(|name| *name == source.name));
-    let mut head = head(&plan, &settings::describe(threads));
+    let mut head = head(&plan, &settings::describe(&threads.to_string()));
     head.push(("replies", format!("the null server's are copies of what {copied} shows the reader")));
     measure_and_print(&mut stage, &plan, head, options.common.json.as_deref(), options.require_goal)
 }
@@ -266,7 +266,7 @@ fn threads(common: &Common) -> Result<bool> {
     for (name, threads) in [("null-1", 1), ("null-2", 2), ("null-3", 3), ("null-4", 4)] {
         stage.start_null(name, 0, &plan.files, threads)?;
     }
-    let head = head(&plan, &settings::describe(0).replace("0 threads", "threads as in the column's name"));
+    let head = head(&plan, &settings::describe("1 to 4 (column's name)"));
     measure_and_print(&mut stage, &plan, head, common.json.as_deref(), false)
 }
 
