@@ -1,1 +1,58 @@
-fn main() {}
+//! `ownproc-run`: starts containers whose `/proc` is their own.
+//!
+//! `args` (what was typed) -> `spec` (checked) -> `preflight` (can this host do it) -> `run` (the sequence:
+//! `daemon`, `state`, `groups`, `namespaces`, and in the child `rootfs`, `security`, `init`, `command`).
+
+mod args;
+mod command;
+mod daemon;
+mod groups;
+mod init;
+mod namespaces;
+mod pins;
+mod preflight;
+mod rootfs;
+mod run;
+mod security;
+mod spec;
+mod state;
+mod supervise;
+mod sync;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Verb};
+
+/// The launcher itself failed (Docker's convention; 126 and 127 are the command's).
+pub const LAUNCHER_FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(LAUNCHER_FAILED) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.verb {
+        Verb::Launch(args) => launch(&args),
+        Verb::Serve(args) => daemon::serve(&args).map_err(|error| error.to_string()),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            eprintln!("ownproc-run: {message}");
+            ExitCode::from(LAUNCHER_FAILED)
+        }
+    }
+}
+
+fn launch(args: &args::LaunchArgs) -> Result<u8, String> {
+    // a variable that is not UTF-8 is as good as not set
+    let caller =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let spec = spec::Spec::new(args, &caller.collect()).map_err(|error| error.to_string())?;
+    run::run(&spec).map_err(|error| error.to_string())
+}

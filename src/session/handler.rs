@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::serve::SessionError;
-use crate::containers::{Entry, Registry, RegistryError, Resolver};
+use crate::containers::{Registry, Resolver};
 use crate::control::{
     ContainerInfo, Handler, Refusal, RefusalKind, RegisterRequest, Registered, ShowTarget, Status,
 };
@@ -99,16 +99,16 @@ impl Handler for Daemon {
             return Err(Refusal::new(RefusalKind::Busy, "the daemon is ending; start it again"));
         }
         let RegisterRequest { name, policies, pidfd, groups } = request;
-        let entry = self.registry.register(name, policies, pidfd, groups).map_err(refusal)?;
+        let entry = self.registry.register(name, policies, pidfd, groups)?;
         Ok(Registered { tree: self.mountpoint.join("containers").join(entry.name.as_str()) })
     }
 
     fn unregister(&self, name: &ContainerName) -> Result<(), Refusal> {
-        self.registry.unregister(name).map_err(refusal)
+        Ok(self.registry.unregister(name)?)
     }
 
     fn list(&self) -> Vec<ContainerInfo> {
-        self.registry.list().iter().map(|entry| info(entry)).collect()
+        self.registry.list().iter().map(|entry| entry.info()).collect()
     }
 
     fn show(&self, target: &ShowTarget, file: &str) -> Result<Vec<u8>, Refusal> {
@@ -154,25 +154,4 @@ impl Handler for Daemon {
             .map_err(|errno| Refusal::new(RefusalKind::Failed, errno.to_string()))?;
         Ok(())
     }
-}
-
-fn info(entry: &Entry) -> ContainerInfo {
-    ContainerInfo {
-        name: entry.name.clone(),
-        pid: entry.init,
-        slot: entry.slot,
-        groups: entry.group_dirs.clone(),
-        policies: entry.policies,
-        start: entry.init_start,
-    }
-}
-
-fn refusal(error: RegistryError) -> Refusal {
-    let kind = match error {
-        RegistryError::NameTaken { .. } => RefusalKind::NameTaken,
-        RegistryError::NoSuchContainer(_) => RefusalKind::NotFound,
-        RegistryError::Verify(_) => RefusalKind::BadDescriptor,
-        RegistryError::Cgroup(_) | RegistryError::Full | RegistryError::Io { .. } => RefusalKind::Failed,
-    };
-    Refusal::new(kind, error.to_string())
 }

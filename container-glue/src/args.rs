@@ -1,0 +1,155 @@
+//! The command line as it is typed; nothing is checked here beyond its shape (`spec` does that).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Container launcher: limits, namespaces, and a /proc that tells the truth about them.
+#[derive(Debug, Parser)]
+#[command(name = "ownproc-run", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a command in a new container, in the foreground.
+    Launch(Box<LaunchArgs>),
+    /// The daemon that `launch` starts by itself.
+    #[command(name = "__serve", hide = true)]
+    Serve(ServeArgs),
+}
+
+/// Whether `launch` may start the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DaemonMode {
+    /// Use the running daemon, start one if there is none.
+    Auto,
+    /// Fail if no daemon is running.
+    Require,
+}
+
+/// `ownproc-run launch`. Sizes are bytes or b, k, m, g, t (1024-based).
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// Memory limit, at least 6M.
+    #[arg(short = 'm', long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Memory plus swap; -1: no limit on swap. Default: twice the memory limit.
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// CPU time: 1.5 = one and a half CPUs.
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<String>,
+    /// CPUs it may run on: 0-3,8.
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// NUMA nodes it may take memory from.
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Share of CPU time among siblings, 1 to 10000; 100 is the default.
+    #[arg(long, value_name = "N")]
+    pub cpu_weight: Option<String>,
+    /// Most processes and threads; -1: no limit.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+    /// Choose as many CPUs as --cpus needs, those that the fewest other pinned containers have.
+    #[arg(long)]
+    pub pin: bool,
+    /// Name of the container. Default: 12 hex digits.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Host name inside. Default: the name.
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// Network: none (loopback only) or host.
+    #[arg(long, visible_alias = "network", value_name = "MODE", default_value = "none")]
+    pub net: String,
+    /// Directory to use as the root. Default: the host's root under a throw-away layer.
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// Make the root read-only.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Show SRC of the host at DST; :ro makes it read-only.
+    #[arg(short = 'v', long = "volume", value_name = "SRC:DST[:ro]")]
+    pub volumes: Vec<String>,
+    /// Set a variable; K alone takes the caller's value.
+    #[arg(short = 'e', long = "env", value_name = "K[=V]")]
+    pub env: Vec<String>,
+    /// Directory to start in.
+    #[arg(short = 'w', long, value_name = "DIR", default_value = "/")]
+    pub workdir: String,
+    /// Accepted for Docker's sake: in the foreground everything is always cleaned up.
+    #[arg(long)]
+    pub rm: bool,
+    /// Group under which the container's groups are made.
+    #[arg(long, value_name = "PATH", default_value = "/ownproc")]
+    pub cgroup_parent: String,
+    /// auto starts the daemon where none is running, require does not.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub daemon: DaemonMode,
+    /// Mount point of the daemon's tree. Default: the variable OWNPROC_MOUNT, else /var/lib/ownproc.
+    #[arg(long, value_name = "DIR")]
+    pub mount: Option<PathBuf>,
+    /// Command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `ownproc-run __serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Mount point.
+    pub mount: PathBuf,
+    /// Unmount and end this many seconds after the last container.
+    #[arg(long, value_name = "SECONDS")]
+    pub idle_exit: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn both_spellings() {
+        let parse = |words: &[&str]| match Cli::try_parse_from(words).map(|cli| cli.verb) {
+            Ok(Verb::Launch(args)) => args,
+            other => panic!("{other:?}"),
+        };
+        let short =
+            parse(&["ownproc-run", "launch", "-m", "1g", "-e", "A=b", "-w", "/x", "ls", "-l", "--rm"]);
+        assert_eq!(short.command, ["ls", "-l", "--rm"]);
+        assert!(!short.rm);
+        let long = parse(&[
+            "ownproc-run",
+            "launch",
+            "--memory=1g",
+            "--env",
+            "A=b",
+            "--workdir",
+            "/x",
+            "--network",
+            "host",
+            "--memory-swap",
+            "-1",
+            "--pids-limit",
+            "-1",
+            "--",
+            "ls",
+        ]);
+        assert_eq!((short.memory, short.env, short.workdir), (long.memory, long.env, long.workdir));
+        assert_eq!((long.net.as_str(), long.memory_swap.as_deref()), ("host", Some("-1")));
+    }
+}

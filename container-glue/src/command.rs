@@ -1,0 +1,107 @@
+//! From init's child to the command: environment, directory, descriptors, exec.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::init::close_from;
+use crate::rootfs::{SetupError, Step};
+use crate::spec::Spec;
+
+/// Docker's exit codes.
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+/// Ready for execve.
+#[derive(Debug)]
+pub struct Program {
+    /// Where it may be, in the order of PATH.
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+/// Everything that can fail before the command's own process exists.
+pub fn prepare(spec: &Spec) -> Result<Program, SetupError> {
+    nix::unistd::chdir(spec.workdir.as_str())
+        .step(|| format!("cannot start in --workdir {} of the container", spec.workdir))?;
+    let text =
+        |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from).step(|| "NUL in a word".to_owned());
+    let word = spec.command.first().map(|word| word.as_bytes()).unwrap_or_default();
+    let path = spec.env.get("PATH").map(String::as_str).unwrap_or_default();
+    Ok(Program {
+        candidates: candidates(word, path).into_iter().map(text).collect::<Result<_, _>>()?,
+        argv: spec.command.iter().map(|word| text(word.as_bytes().to_vec())).collect::<Result<_, _>>()?,
+        env: spec.env.iter().map(|(k, v)| text(format!("{k}={v}").into_bytes())).collect::<Result<_, _>>()?,
+    })
+}
+
+/// As execvp(3): a word with a slash is a path, others are sought in PATH.
+fn candidates(word: &[u8], path: &str) -> Vec<Vec<u8>> {
+    if word.contains(&b'/') {
+        return vec![word.to_vec()];
+    }
+    path.split(':')
+        .map(|directory| if directory.is_empty() { "." } else { directory })
+        .map(|directory| [directory.as_bytes(), b"/", word].concat())
+        .collect()
+}
+
+/// Becomes the command; returns an exit code if it cannot, and has then said why.
+pub fn execute(program: &Program, mask: &SigSet) -> i32 {
+    // Rust's runtime ignores SIGPIPE; a shell would not
+    // SAFETY: the default action is no handler that could be unsafe.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
+    close_from(3);
+    let mut worst = Errno::ENOENT;
+    for candidate in &program.candidates {
+        match try_one(candidate, program) {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => worst = Errno::EACCES, // another directory of PATH may have it
+            error => {
+                worst = error;
+                break;
+            }
+        }
+    }
+    let word = program.argv.first().map(|word| OsStr::from_bytes(word.to_bytes())).unwrap_or_default();
+    let (code, reason) = match worst {
+        Errno::ENOENT => (NOT_FOUND, "not found in the container".to_owned()),
+        Errno::ELOOP => (NOT_EXECUTABLE, "leads through a link of /proc, which is not followed".to_owned()),
+        Errno::ENOEXEC => (NOT_EXECUTABLE, "neither a program nor a script with a #! line".to_owned()),
+        error => (NOT_EXECUTABLE, format!("cannot be executed: {}", error.desc())),
+    };
+    let _ = writeln!(io::stderr(), "ownproc-run: {}: {reason}", word.display());
+    code
+}
+
+/// A path through a magic link is refused: the container's tree could lead it to /proc/self/exe, which is the
+/// launcher's own file on the host (the way of CVE-2019-5736).
+fn try_one(path: &CStr, program: &Program) -> Errno {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    if let Err(error) = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+        return Errno::from_raw(error.raw_os_error());
+    }
+    match nix::unistd::execve(path, &program.argv, &program.env) {
+        Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search() {
+        let show = |word: &str, path| -> Vec<String> {
+            candidates(word.as_bytes(), path).into_iter().map(|c| String::from_utf8(c).unwrap()).collect()
+        };
+        assert_eq!(show("ls", "/a::/b"), ["/a/ls", "./ls", "/b/ls"]);
+        assert_eq!(show("./ls", "/a"), ["./ls"]);
+    }
+}

@@ -1,0 +1,224 @@
+//! Directories: made top down, removed bottom up.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cgroups_rs::fs::cpuset::CpuSetController;
+use ownproc::model::ContainerName;
+
+use super::{GroupError, Hierarchies, Hierarchy};
+
+/// Controllers that are passed down on v2, where it has them.
+const DELEGATED: &[&str] = &["memory", "cpu", "cpuset", "pids", "io"];
+/// A group that has just lost its last process may still be busy for some milliseconds.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The container's groups, one per hierarchy; removed by [`Groups::remove`] (and by a later launch if this one is
+/// killed: their paths are in its state file).
+#[derive(Debug)]
+pub struct Groups {
+    /// Each hierarchy with the path of the container's group in it.
+    leaves: Vec<(Hierarchy, PathBuf)>,
+}
+
+impl Groups {
+    /// The paths that [`Groups::create`] will make.
+    pub fn paths(hierarchies: &Hierarchies, parent: &Path, name: &ContainerName) -> Vec<PathBuf> {
+        hierarchies.0.iter().map(|h| h.mount.join(parent).join(name.as_str())).collect()
+    }
+
+    /// Makes the group `parent/name` in every hierarchy. What was made is removed again when a later step fails.
+    pub fn create(
+        hierarchies: &Hierarchies,
+        parent: &Path,
+        name: &ContainerName,
+    ) -> Result<Self, GroupError> {
+        let mut groups = Self { leaves: Vec::new() };
+        for (hierarchy, leaf) in hierarchies.0.iter().zip(Self::paths(hierarchies, parent, name)) {
+            let made = make_parents(hierarchy, parent).and_then(|()| match std::fs::create_dir(&leaf) {
+                Ok(()) => Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(GroupError::Taken(leaf.clone())),
+                Err(e) => Err(GroupError::io("create group", &leaf, e)),
+            });
+            if let Err(error) = made {
+                groups.remove();
+                return Err(error);
+            }
+            groups.leaves.push((hierarchy.clone(), leaf.clone()));
+            if let Err(error) = copy_cpuset(hierarchy, &leaf) {
+                groups.remove();
+                return Err(error);
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The container's group for a controller, with whether that is v2.
+    pub fn of(&self, controller: &str) -> Option<(&Path, &Hierarchy)> {
+        self.leaves
+            .iter()
+            .find(|(hierarchy, _)| hierarchy.controllers.iter().any(|name| name == controller))
+            .map(|(hierarchy, leaf)| (leaf.as_path(), hierarchy))
+    }
+
+    /// All groups.
+    pub fn leaves(&self) -> impl Iterator<Item = (&Hierarchy, &Path)> {
+        self.leaves.iter().map(|(hierarchy, leaf)| (hierarchy, leaf.as_path()))
+    }
+
+    /// A descriptor of the v2 group for CLONE_INTO_CGROUP.
+    pub fn v2_fd(&self) -> Result<Option<OwnedFd>, GroupError> {
+        self.leaves.iter().find(|(hierarchy, _)| hierarchy.v2).map(|(_, leaf)| directory(leaf)).transpose()
+    }
+
+    /// Descriptors of all groups.
+    pub fn fds(&self) -> Result<Vec<OwnedFd>, GroupError> {
+        self.leaves.iter().map(|(_, leaf)| directory(leaf)).collect()
+    }
+
+    /// Moves the process into all v1 groups (it was born in the v2 one), back to back: only the first write after
+    /// a pause waits for an RCU grace period.
+    pub fn attach_v1(&self, pid: i32) -> Result<(), GroupError> {
+        for (_, leaf) in self.leaves.iter().filter(|(hierarchy, _)| !hierarchy.v2) {
+            write(&leaf.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Removes the groups, and their parents where those are empty. Problems are reported, not returned: there is
+    /// nothing that the caller could do, and a later launch tries again.
+    pub fn remove(&mut self) {
+        for (hierarchy, leaf) in self.leaves.drain(..).rev() {
+            if let Err(error) = remove_tree(&leaf) {
+                log::warn!("cannot remove group {}: {error}", leaf.display());
+            }
+            remove_empty_parents(&hierarchy.mount, &leaf);
+        }
+    }
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, GroupError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC)
+        .open(path)
+        .map(OwnedFd::from)
+        .map_err(|e| GroupError::io("open group", path, e))
+}
+
+/// One write(2), as cgroup files want it. Never creates the file.
+pub fn write(path: &Path, text: &str) -> Result<(), GroupError> {
+    use std::io::Write;
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file: File| file.write_all(text.as_bytes()))
+        .map_err(|e| GroupError::io(format!("write {text} to"), path, e))
+}
+
+/// Makes the levels above the container's group and passes the controllers down (v2), or the cpuset (v1).
+fn make_parents(hierarchy: &Hierarchy, parent: &Path) -> Result<(), GroupError> {
+    let mut level = hierarchy.mount.clone();
+    delegate(hierarchy, &level)?;
+    for part in parent {
+        level.push(part);
+        match std::fs::create_dir(&level) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(GroupError::io("create group", level, e)),
+        }
+        copy_cpuset(hierarchy, &level)?;
+        delegate(hierarchy, &level)?;
+    }
+    Ok(())
+}
+
+/// v2: lists in `cgroup.subtree_control` the controllers that the level has. One that is stray on the v2 side of a
+/// hybrid host is left alone.
+fn delegate(hierarchy: &Hierarchy, level: &Path) -> Result<(), GroupError> {
+    if !hierarchy.v2 {
+        return Ok(());
+    }
+    let read = |file: &str| {
+        let path = level.join(file);
+        std::fs::read_to_string(&path).map_err(|e| GroupError::io("read", path, e))
+    };
+    let (offered, passed) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
+    let has = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
+    for name in DELEGATED.iter().filter(|name| has(&offered, name) && !has(&passed, name)) {
+        match write(&level.join("cgroup.subtree_control"), &format!("+{name}")) {
+            // a reader may do without io (the kernel refuses it on some root groups); the limits need the others
+            Err(_) if *name == "io" => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// v1: a new cpuset has no CPU and no node, and takes no process until it has. Copies its parent's.
+fn copy_cpuset(hierarchy: &Hierarchy, group: &Path) -> Result<(), GroupError> {
+    if hierarchy.v2 || !hierarchy.controllers.iter().any(|name| name == "cpuset") {
+        return Ok(());
+    }
+    let Some(parent) = group.parent() else { return Ok(()) };
+    let controller = CpuSetController::new(group.to_owned(), hierarchy.mount.clone(), false);
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let read = |dir: &Path| {
+            let path = dir.join(file);
+            std::fs::read_to_string(&path).map_err(|e| GroupError::io("read", path, e))
+        };
+        if !read(group)?.trim().is_empty() {
+            continue;
+        }
+        let above = read(parent)?;
+        let done = if file == "cpuset.cpus" {
+            controller.set_cpus(above.trim())
+        } else {
+            controller.set_mems(above.trim())
+        };
+        super::limits::checked(done, &group.join(file), above.trim())?;
+    }
+    Ok(())
+}
+
+/// Removes a group and what was made below it. Waits up to [`REMOVE_TIMEOUT`] while the kernel says EBUSY. A group
+/// that is not there is no error.
+pub fn remove_tree(group: &Path) -> io::Result<()> {
+    let below = match std::fs::read_dir(group) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in below {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    let deadline = Instant::now() + REMOVE_TIMEOUT;
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match std::fs::remove_dir(group) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+}
+
+/// Removes the levels between a removed group and the hierarchy's root, as far as they hold nothing: rmdir refuses
+/// the others.
+pub fn remove_empty_parents(mount: &Path, leaf: &Path) {
+    for level in leaf.ancestors().skip(1).take_while(|level| *level != mount && level.starts_with(mount)) {
+        if std::fs::remove_dir(level).is_err() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The container's file tree, built by its init in its own mount namespace and entered with pivot_root.
+//!
+//! Mounts are made detached (fsopen, open_tree) and attached to descriptors that were resolved inside the new root,
+//! so that no symbolic link of the tree can lead one of them elsewhere.
+
+mod cgroupfs;
+mod dev;
+mod mounts;
+mod protect;
+mod resolve;
+mod root;
+mod virtual_files;
+mod volumes;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::groups::Hierarchy;
+use crate::spec::{Network, Spec};
+pub use virtual_files::VirtualFiles;
+
+/// A step of the set-up that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct SetupError {
+    what: String,
+    source: io::Error,
+}
+
+/// Says what a failed call was for.
+pub trait Step<T> {
+    /// Wraps the error; `what` is "cannot ...".
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, SetupError>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, SetupError> {
+        self.map_err(|error| SetupError { what: what(), source: error.into() })
+    }
+}
+
+/// What the tree is built from.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The request.
+    pub spec: &'a Spec,
+    /// Hierarchies in which the container has a group.
+    pub hierarchies: Vec<&'a Hierarchy>,
+    /// The container's directory in the daemon's tree.
+    pub tree: Option<PathBuf>,
+}
+
+/// Builds the tree and makes it `/`. Afterwards no mount of the host is reachable.
+pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
+    let spec = plan.spec;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    mounts::make_all_private()?;
+    // everything that comes from the host is opened while the host's tree is there
+    let files = plan.tree.as_deref().map(VirtualFiles::open).transpose()?;
+    let volumes = volumes::open(&spec.volumes)?;
+    let root = root::mount(spec.rootfs.as_deref(), spec.limits.memory)?;
+
+    let proc = mounts::filesystem("proc", &[], mounts::NOSUID_NODEV_NOEXEC)?;
+    mounts::attach(&proc, &root.directory("proc")?)?;
+    let sys = mounts::filesystem("sysfs", &[], mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)?;
+    mounts::attach(&sys, &root.directory("sys")?)?;
+    dev::mount(&root, spec.limits.memory)?;
+    cgroupfs::mount(&root, &plan.hierarchies)?;
+    if spec.rootfs.is_none() {
+        // the host's are full of what only makes sense there
+        root::mount_scratch(&root, spec.limits.memory)?;
+    }
+    volumes::attach(&root, &volumes)?;
+    protect::read_only_paths(&root)?;
+    if let Some(files) = files {
+        files.attach(&root)?;
+    }
+    protect::mask_paths(&root)?;
+    if spec.read_only {
+        mounts::set_attributes(root.fd(), mounts::RDONLY)?;
+    }
+    root.pivot()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+/// Raises the loopback interface of a new network namespace.
+pub fn loopback_up(network: Network) -> Result<(), SetupError> {
+    if network == Network::Host {
+        return Ok(());
+    }
+    dev::loopback_up().step(|| "cannot raise the loopback interface".to_owned())
+}

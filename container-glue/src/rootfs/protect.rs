@@ -1,0 +1,51 @@
+//! Paths of /proc and /sys that reach beyond the container: runc's lists.
+
+use super::mounts;
+use super::resolve::{Root, is_directory};
+use super::{SetupError, Step};
+
+/// Hidden: under the container's /dev/null, or an empty directory.
+const MASKED: &[&str] = &[
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+];
+
+/// Readable only. The container's root is uid 0 of the host, so file modes alone would let it write.
+const READ_ONLY: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+/// Binds each path over itself, read-only.
+pub fn read_only_paths(root: &Root) -> Result<(), SetupError> {
+    for path in READ_ONLY {
+        let Some(place) = root.find(path)? else { continue };
+        let copy = mounts::copy(&place, true).step(|| format!("cannot bind /{path}"))?;
+        mounts::attach(&copy, &place)?;
+        mounts::set_attributes_below(&copy, mounts::RDONLY)?;
+    }
+    Ok(())
+}
+
+/// Covers each path.
+pub fn mask_paths(root: &Root) -> Result<(), SetupError> {
+    for path in MASKED {
+        let Some(place) = root.find(path)? else { continue };
+        let what = || format!("cannot mask /{path}");
+        if is_directory(&place).step(what)? {
+            let empty = mounts::filesystem("tmpfs", &[], mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)?;
+            mounts::attach(&empty, &place)?;
+        } else {
+            let null = root.open("dev/null").step(what)?;
+            mounts::attach(&mounts::copy(&null, false).step(what)?, &place)?;
+        }
+    }
+    Ok(())
+}

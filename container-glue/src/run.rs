@@ -1,0 +1,243 @@
+//! The sequence of a launch. Whatever fails, [`Cleanup`] takes back what was made.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use ownproc::model::{ContainerName, CpuSet};
+
+use crate::daemon::{self, Daemon, DaemonError};
+use crate::groups::{GroupError, Groups, Hierarchies, ancestors, limits};
+use crate::init::{self, Init};
+use crate::namespaces::{self, Child};
+use crate::pins;
+use crate::preflight::{self, PreflightError, read_set};
+use crate::spec::Spec;
+use crate::state::{self, State, StateDir, StateError};
+use crate::supervise::{self, Signals};
+use crate::sync::{self, Go};
+
+/// Why there is no container.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// See [`PreflightError`].
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// See [`DaemonError`].
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// See [`StateError`].
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// See [`GroupError`].
+    #[error(transparent)]
+    Groups(#[from] GroupError),
+    /// --pin
+    #[error("--pin: {wanted} CPUs are needed, but the groups' parent has {has} only: lower --cpus")]
+    Pin {
+        /// CPUs needed.
+        wanted: usize,
+        /// What there is.
+        has: CpuSet,
+    },
+    /// A system call of the launcher.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What for.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// What init reported.
+    #[error("{0}")]
+    Setup(String),
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
+    move |source| LaunchError::System { what, source }
+}
+
+/// Runs the container to its end; the exit code to end with.
+pub fn run(spec: &Spec) -> Result<u8, LaunchError> {
+    let hierarchies = preflight::check(spec)?;
+    // before anything of the container exists: the daemon outlives it and must inherit nothing
+    let daemon = daemon::find_or_start(spec)?;
+    let terminal = Terminal::new();
+    let signals = Signals::block().map_err(system("block signals"))?;
+    let state_dir = StateDir::open(Path::new(state::DIR))?;
+
+    let mut cleanup = Cleanup { state_dir: &state_dir, name: &spec.name, daemon, groups: None, init: None };
+    let groups = claim(spec, &hierarchies, &state_dir, &mut cleanup.groups)?;
+    for note in ancestors::tighter(groups, &spec.limits) {
+        eprintln!("ownproc-run: note: {note}");
+    }
+    hint(spec);
+
+    namespaces::new_time().map_err(system("make a time namespace"))?;
+    let (ours, theirs) = sync::channel().map_err(system("make a socket pair"))?;
+    let v2_group = groups.v2_fd()?;
+    let plan = Init {
+        spec,
+        hierarchies: hierarchies.0.iter().collect(),
+        channel: &theirs,
+        caller_mask: &signals.caller_mask,
+        with_terminal: terminal.is_some(),
+    };
+    let Child { pid, pidfd } =
+        namespaces::spawn(spec.network, v2_group.as_ref().map(AsFd::as_fd), || init::main(&plan))
+            .map_err(system("start the container's init in new namespaces"))?;
+    drop(theirs);
+    let init = &*cleanup.init.insert(pidfd);
+    groups.attach_v1(pid)?;
+    let fds = groups.fds()?;
+    let tree = cleanup.daemon.register(&spec.name, init.as_fd(), &fds)?;
+    drop(fds);
+    let go = serde_json::to_vec(&Go { tree }).map_err(|e| system("write the message to init")(e.into()))?;
+    // an init that is dead already is reported by supervise
+    let _ = ours.send(&go);
+
+    let (code, said) = signals.supervise(init, &ours).map_err(system("wait for the container"))?;
+    cleanup.init = None;
+    if let Some(terminal) = terminal {
+        terminal.take_back();
+    }
+    match said {
+        Some(message) => Err(LaunchError::Setup(message)),
+        None => Ok(code),
+    }
+}
+
+/// Under the lock: clears up after dead launchers, claims the name, chooses CPUs, makes and limits the groups.
+fn claim<'a>(
+    spec: &Spec,
+    hierarchies: &Hierarchies,
+    state_dir: &StateDir,
+    slot: &'a mut Option<Groups>,
+) -> Result<&'a Groups, LaunchError> {
+    let locked = state_dir.lock()?;
+    let living = locked.sweep(&spec.name)?;
+    let mut limits = spec.limits.clone();
+    let pinned = if spec.pin { Some(pin(spec, hierarchies, &living)?) } else { None };
+    if pinned.is_some() {
+        limits.cpuset_cpus.clone_from(&pinned);
+    }
+    let paths = Groups::paths(hierarchies, &spec.cgroup_parent, &spec.name);
+    if let Some(taken) = paths.iter().find(|path| path.exists()) {
+        return Err(GroupError::Taken(taken.clone()).into());
+    }
+    // before the groups, so that no death of this process leaves one that nobody knows of
+    locked.write(&State::new(spec.name.clone(), paths, pinned.as_ref()))?;
+    let groups = match Groups::create(hierarchies, &spec.cgroup_parent, &spec.name) {
+        Ok(groups) => groups,
+        Err(error) => {
+            locked.remove(&spec.name);
+            return Err(error.into());
+        }
+    };
+    let groups = &*slot.insert(groups);
+    limits::apply(groups, &limits)?;
+    Ok(groups)
+}
+
+/// The CPUs for --pin.
+fn pin(spec: &Spec, hierarchies: &Hierarchies, living: &[State]) -> Result<CpuSet, LaunchError> {
+    let allowed = allowed_cpus(spec, hierarchies)?;
+    let nodes: Vec<CpuSet> = read_set(Path::new("/sys/devices/system/node/online"))
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|node| {
+            read_set(&PathBuf::from(format!("/sys/devices/system/node/node{node}/cpulist"))).ok()
+        })
+        .collect();
+    let taken: Vec<CpuSet> = living.iter().map(State::pins).collect();
+    let wanted = spec.limits.whole_cpus().unwrap_or(1);
+    pins::choose(&allowed, &nodes, &taken, wanted).ok_or(LaunchError::Pin { wanted, has: allowed })
+}
+
+/// The CPUs that the container could have: those of the nearest group above that exists, within --cpuset-cpus.
+fn allowed_cpus(spec: &Spec, hierarchies: &Hierarchies) -> Result<CpuSet, LaunchError> {
+    let online = read_set(Path::new("/sys/devices/system/cpu/online"))?;
+    let mut allowed = online.clone();
+    if let Some(hierarchy) = hierarchies.of("cpuset") {
+        let file = if hierarchy.v2 { "cpuset.cpus.effective" } else { "cpuset.effective_cpus" };
+        let parent = hierarchy.mount.join(&spec.cgroup_parent);
+        let above = parent.ancestors().take_while(|level| level.starts_with(&hierarchy.mount));
+        let effective =
+            above.filter_map(|level| read_set(&level.join(file)).ok()).find(|set| !set.is_empty());
+        allowed = allowed.and(&effective.unwrap_or(online));
+    }
+    Ok(match &spec.limits.cpuset_cpus {
+        Some(asked) => allowed.and(asked),
+        None => allowed,
+    })
+}
+
+/// For people at a terminal: a quota alone lowers the CPUs that files show, not those that sched_getaffinity does.
+fn hint(spec: &Spec) {
+    let quota_alone = spec.limits.cpus.is_some() && spec.limits.cpuset_cpus.is_none() && !spec.pin;
+    if quota_alone && io::stderr().is_terminal() {
+        eprintln!(
+            "ownproc-run: hint: add --pin and programs that ask the scheduler (nproc, Go, OpenMP) see --cpus, too"
+        );
+    }
+}
+
+/// The terminal that the container borrows.
+struct Terminal {
+    tty: OwnedFd,
+    /// The launcher's process group, when it is the one in the foreground.
+    foreground: Option<nix::unistd::Pid>,
+}
+
+impl Terminal {
+    /// The controlling terminal, if there is one.
+    fn new() -> Option<Self> {
+        let tty = OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/tty").ok()?);
+        let own = nix::unistd::getpgrp();
+        let foreground = nix::unistd::tcgetpgrp(&tty).ok().filter(|group| *group == own);
+        Some(Self { tty, foreground })
+    }
+
+    /// A shell in the container has made its own group the foreground one, and could not give it back: groups
+    /// outside have no number in its pid namespace.
+    fn take_back(&self) {
+        use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+        let Some(group) = self.foreground else { return };
+        let mut stop = SigSet::empty();
+        stop.add(Signal::SIGTTOU);
+        let mut old = SigSet::empty();
+        if sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stop), Some(&mut old)).is_ok() {
+            let _ = nix::unistd::tcsetpgrp(&self.tty, group);
+            let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&old), None);
+        }
+    }
+}
+
+/// Takes everything back, in the order that the kernel wants.
+struct Cleanup<'a> {
+    state_dir: &'a StateDir,
+    name: &'a ContainerName,
+    daemon: Daemon,
+    groups: Option<Groups>,
+    /// Init, while it may be alive.
+    init: Option<OwnedFd>,
+}
+
+impl Drop for Cleanup<'_> {
+    fn drop(&mut self) {
+        if let Some(init) = &self.init {
+            // with process 1 the kernel kills the whole container, before the wait returns
+            let _ = rustix::process::pidfd_send_signal(init, rustix::process::Signal::KILL);
+            let _ = supervise::exit_code(init.as_fd());
+        }
+        self.daemon.unregister(self.name);
+        let Some(groups) = &mut self.groups else { return };
+        match self.state_dir.lock() {
+            Ok(locked) => {
+                groups.remove();
+                locked.remove(self.name);
+            }
+            Err(error) => log::warn!("the groups of {} are left: {error}", self.name),
+        }
+    }
+}

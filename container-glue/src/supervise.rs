@@ -1,0 +1,130 @@
+//! The launcher while the container runs: signals go in, the exit code comes out.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+/// Signals that reach the command when the launcher gets them.
+pub const FORWARDED: &[Signal] =
+    &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// Mark on the signals that the launcher sends to init, in `si_value` with SI_QUEUE.
+pub const FROM_LAUNCHER: usize = 0x6f77_6e70;
+
+/// The launcher's signals, from before the container exists until the launcher ends.
+#[derive(Debug)]
+pub struct Signals {
+    fd: SignalFd,
+    /// What was blocked before.
+    pub caller_mask: SigSet,
+}
+
+impl Signals {
+    /// Blocks the signals to forward, except those that the caller has made this process ignore (nohup, or a shell's
+    /// background job), and SIGCHLD, which init needs blocked from birth.
+    pub fn block() -> io::Result<Self> {
+        let mut forwarded = SigSet::empty();
+        for signal in FORWARDED.iter().copied().filter(|signal| !is_ignored(*signal)) {
+            forwarded.add(signal);
+        }
+        // with SIGCHLD ignored, which is inherited, the kernel throws exit codes away
+        // SAFETY: the default action is no handler that could be unsafe.
+        unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+        let mut blocked = forwarded;
+        blocked.add(Signal::SIGCHLD);
+        let mut caller_mask = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut caller_mask))?;
+        let fd = SignalFd::with_flags(&forwarded, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { fd, caller_mask })
+    }
+
+    /// Waits for init to end; its exit code, 128 + signal when it was killed. `said` gets what init has to say about
+    /// a set-up that failed.
+    pub fn supervise(
+        &self,
+        init: &OwnedFd,
+        channel: &crate::sync::Channel,
+    ) -> io::Result<(u8, Option<String>)> {
+        let mut said = None;
+        let mut listening = true;
+        loop {
+            let interest = |fd| PollFd::new(fd, PollFlags::POLLIN);
+            let mut fds = vec![interest(self.fd.as_fd()), interest(init.as_fd())];
+            if listening {
+                fds.push(interest(channel.fd().as_fd()));
+            }
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+            if ready.get(2) == Some(&true) {
+                match channel.receive()? {
+                    Some(text) => said = Some(String::from_utf8_lossy(&text).into_owned()),
+                    None => listening = false,
+                }
+            }
+            if ready[0] {
+                self.forward(init.as_fd())?;
+            }
+            if ready[1] && !(ready.get(2) == Some(&true)) {
+                return Ok((exit_code(init.as_fd())?, said));
+            }
+        }
+    }
+
+    /// Passes on what has come. What the terminal sent (SI_KERNEL) the command has got itself.
+    fn forward(&self, init: BorrowedFd<'_>) -> io::Result<()> {
+        while let Some(info) = self.fd.read_signal()? {
+            if info.ssi_code != libc::SI_KERNEL {
+                send(init, i32::try_from(info.ssi_signo).unwrap_or(0))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// pidfd_send_signal with the mark.
+fn send(init: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: siginfo_t is plain data for which all zeros is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    info.si_signo = signal;
+    info.si_code = libc::SI_QUEUE;
+    // `struct __rt` of siginfo (pid, uid, value) begins after three ints, aligned as a pointer is
+    const VALUE: usize = 12_usize.next_multiple_of(align_of::<usize>()) + 8;
+    // SAFETY: si_value lies at this offset of the 128 bytes of siginfo_t on every Linux architecture of the kernel's
+    // generic layout (asm-generic/siginfo.h); the write is within them and aligned.
+    unsafe { (&raw mut info).byte_add(VALUE).cast::<usize>().write(FROM_LAUNCHER) };
+    // SAFETY: info outlives the call, the rest are integers.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, init.as_raw_fd(), signal, &raw const info, 0) };
+    let error = io::Error::last_os_error();
+    // ESRCH: it has ended meanwhile
+    if result == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+}
+
+/// Reaps init.
+pub fn exit_code(init: BorrowedFd<'_>) -> io::Result<u8> {
+    let status = loop {
+        match waitid(WaitId::PidFd(init), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let Some(status) = status else { return Err(io::ErrorKind::NotFound.into()) };
+    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+    Ok(u8::try_from(code.unwrap_or(255)).unwrap_or(255))
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: sigaction is plain data for which all zeros is valid; with a null new action the call only reads.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal as i32, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}
