@@ -7,9 +7,14 @@ pub mod args;
 pub mod failure;
 pub mod output;
 
+mod host;
+mod limits;
+mod ls;
 mod runtime;
 mod serve;
+mod show;
 mod survey;
+mod target;
 mod umount;
 
 use std::process::ExitCode;
@@ -48,11 +53,14 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
             };
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error"))
+        .init();
     let done = match &args.command {
         Command::Serve(args) => serve::run(args),
         Command::Umount(args) => umount::run(args),
-        _ => Ok(()),
+        Command::Ls(args) => ls::run(args),
+        Command::Limits(args) => limits::run(args),
+        Command::Show(args) => show::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

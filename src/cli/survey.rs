@@ -12,8 +12,8 @@ pub(super) struct Init {
     pub pid: HostPid,
     /// Text of its `/proc/PID/cgroup`.
     pub cgroup: String,
-    /// Its command name.
-    pub comm: String,
+    /// How many pid namespaces it is below ours, at least 1.
+    pub depth: usize,
 }
 
 /// One look at all processes below `root` (`/`, or a fixture tree). Those that end meanwhile are left out, so
@@ -31,20 +31,19 @@ pub(super) fn inits(root: &Path) -> io::Result<Vec<Init>> {
 fn init(root: &Path, pid: HostPid) -> Option<Init> {
     let file = |name: &str| std::fs::read(root.join(format!("proc/{pid}/{name}"))).ok();
     let status = String::from_utf8_lossy(&file("status")?).into_owned();
-    if !is_init(&status) {
-        return None;
-    }
+    let depth = init_depth(&status)?;
     let cgroup = String::from_utf8_lossy(&file("cgroup")?).into_owned();
-    let comm = String::from_utf8_lossy(&file("comm").unwrap_or_default()).trim_end_matches('\n').to_owned();
-    Some(Init { pid, cgroup, comm })
+    Some(Init { pid, cgroup, depth })
 }
 
 /// `NSpid:` lists the pid in each namespace from ours inwards (proc_pid_status(5)); the innermost is 1 for a
-/// namespace's first process, and there are several numbers where that namespace is not ours.
-fn is_init(status: &str) -> bool {
-    let Some(line) = status.lines().find_map(|line| line.strip_prefix("NSpid:")) else { return false };
+/// namespace's first process, and there are several numbers where that namespace is not ours. `None` for all
+/// other processes.
+fn init_depth(status: &str) -> Option<usize> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     let pids: Vec<&str> = line.split_whitespace().collect();
-    pids.len() > 1 && pids.last() == Some(&"1")
+    let depth = pids.len().checked_sub(1).filter(|&depth| depth > 0)?;
+    (pids.last() == Some(&"1")).then_some(depth)
 }
 
 /// The group paths in a `/proc/PID/cgroup` text, without duplicates and without root groups.
@@ -144,7 +143,6 @@ pub(super) mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("status"), format!("Name:\tx\nPid:\t{pid}\nNSpid:\t{nspid}\n")).unwrap();
         std::fs::write(dir.join("cgroup"), cgroup).unwrap();
-        std::fs::write(dir.join("comm"), "x y\n").unwrap();
     }
 
     #[test]
@@ -159,7 +157,7 @@ pub(super) mod tests {
         std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
         let found = inits(dir.path()).unwrap();
         assert_eq!(found.iter().map(|init| init.pid.get()).collect::<Vec<_>>(), [30, 40]);
-        assert_eq!(found[0].comm, "x y");
+        assert_eq!(found.iter().map(|init| init.depth).collect::<Vec<_>>(), [1, 2]);
         assert!(inits(Path::new("/nowhere")).is_err());
     }
 
