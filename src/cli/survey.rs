@@ -231,4 +231,19 @@ pub(super) mod tests {
         assert_eq!(unescape("/a\\040b\\134040"), PathBuf::from("/a b\\040"));
         assert_eq!(mounts(b"\nx\n1 2 3\n - a\nx y 0:1 / / rw - a a rw\n").len(), 0);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_mount_table_is_harmless(
+            rows in proptest::collection::vec((0u64..5, 0u64..5, 0usize..4), 0..8),
+            junk in "\\PC{0,40}",
+        ) {
+            let points = ["/", "/proc", "/proc/meminfo", "/x"];
+            let mut text = junk;
+            for (id, parent, point) in rows {
+                text += &format!("\n{id} {parent} 0:7 / {} rw - fuse.ownproc o rw", points[point]);
+            }
+            let _ = bound(&mounts(text.as_bytes()), &["0:7".to_owned()]);
+        }
+    }
 }
