@@ -17,6 +17,11 @@ pub mod paths;
 pub mod read;
 pub mod walk;
 
+#[cfg(test)]
+mod live_tests;
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use chain::{Chain, GroupDir, GroupId};
 pub use controller::{Controller, Version};
 pub use error::CgroupError;

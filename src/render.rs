@@ -9,11 +9,11 @@ mod stat;
 mod syscpu;
 mod uptime;
 
-pub use cpuinfo::cpuinfo;
+pub use cpuinfo::{CPUINFO_LINES, CpuinfoLine, cpuinfo};
 pub use meminfo::{MEMINFO_LINES, MeminfoLine, meminfo};
-pub use stat::{STAT_LINES, StatLine, stat};
+pub use stat::{CPU_COLUMNS, CpuColumn, STAT_LINES, StatLine, stat};
 pub use syscpu::{
-    Rewriting, SYS_CPU_FILES, SysCpuFile, rewrite_cpu_list, rewrite_cpu_mask, rewriting, sys_cpu,
+    REWRITTEN, Rewriting, SYS_CPU_FILES, SysCpuFile, rewrite_cpu_list, rewrite_cpu_mask, rewriting, sys_cpu,
 };
 pub use uptime::uptime;
 

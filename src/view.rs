@@ -12,8 +12,8 @@ pub mod time;
 pub use account::{CpuAccount, CpuTimes};
 pub use cpu::{ShownCpus, binding_quota, shown};
 pub use memory::{
-    Binding, MemoryView, effective_memory_high, effective_memory_limit, effective_swap, memory_available,
-    memory_headroom, swap_headroom,
+    Binding, HugetlbView, MemoryView, effective_memory_high, effective_memory_limit, effective_swap, memory,
+    memory_available, memory_headroom, swap_headroom,
 };
 pub use stat::{StatView, stat_view};
 pub use time::{UptimeView, btime, uptime};

@@ -89,7 +89,7 @@ impl Chain {
             let top = reopen(hierarchy.dir()).and_then(|fd| GroupDir::new(fd, here.clone()));
             levels.push(top.map_err(|e| CgroupError::io("open", hierarchy.mountpoint(), e))?);
         }
-        for name in hierarchy.below_mount(path).into_iter().flat_map(|path| components(path)) {
+        for name in hierarchy.below_mount(path).into_iter().flat_map(components) {
             let parent = match (levels.last(), here.parent()) {
                 (Some(level), _) => level.fd(),
                 (None, _) => hierarchy.dir(),

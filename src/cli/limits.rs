@@ -8,7 +8,7 @@ use super::args::LimitsArgs;
 use super::failure::Failure;
 use super::host::Look;
 use super::output::{self, NONE};
-use super::target::{Candidates, Target};
+use super::target::Target;
 use crate::cgroup::{Controller, GroupSet};
 use crate::host::HostError;
 use crate::model::{Bytes, CpuReading, HostMeminfo, MemoryReading, Policies, SwapLevel};
@@ -19,8 +19,7 @@ use crate::view::{self, ShownCpus};
 const HEADERS: [&str; 5] = ["RESOURCE", "LIMIT", "USAGE", "HEADROOM", "IMPOSED BY"];
 
 /// A quantity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Amount {
     /// A size.
     Bytes(Bytes),
@@ -32,19 +31,31 @@ enum Amount {
     Tasks(u64),
 }
 
+impl Serialize for Amount {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bytes(Bytes(number)) | Self::Millicpus(number) | Self::Tasks(number) => {
+                serializer.serialize_u64(*number)
+            }
+            Self::Cpus(list) => serializer.serialize_str(list),
+        }
+    }
+}
+
 /// One line. What is `None` does not exist or is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Row {
     resource: &'static str,
+    /// Of the three amounts.
+    unit: &'static str,
     limit: Option<Amount>,
     usage: Option<Amount>,
     headroom: Option<Amount>,
     imposed_by: By,
 }
 
-/// Who imposes a limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// Who imposes a limit: in JSON a path, `"host"` or null.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum By {
     /// A file of a group.
     File(PathBuf),
@@ -52,6 +63,16 @@ enum By {
     Host,
     /// Nobody.
     Nobody,
+}
+
+impl Serialize for By {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::File(path) => serializer.serialize_str(&path.to_string_lossy()),
+            Self::Host => serializer.serialize_str("host"),
+            Self::Nobody => serializer.serialize_none(),
+        }
+    }
 }
 
 impl By {
@@ -77,34 +98,22 @@ pub(super) fn run(args: &LimitsArgs) -> Result<(), Failure> {
     output::table(HEADERS, &cells, args.format)
 }
 
-impl Look {
-    /// What TARGET names.
-    pub(super) fn find(&self, text: &str) -> Result<Target, Failure> {
-        let candidates = Candidates {
-            root: Path::new("/"),
-            layout: &self.layout,
-            registered: &self.registered,
-            inits: &self.inits,
-        };
-        candidates.find(text)
-    }
-}
-
 fn rows(look: &Look, target: &Target, text: &str) -> Result<Vec<Row>, Failure> {
-    let (subject, policies) = look.subject(target).ok_or_else(|| {
+    let contained = look.contained(target).ok_or_else(|| {
         Failure::NoTarget(format!("{text} has ended meanwhile; `ownproc ls` lists containers"))
     })?;
+    let (subject, policies) = (&contained.subject, &contained.policies);
     let failed = |error: HostError| Failure::error(error);
-    let (memory, meminfo) = readings::memory(&subject, &look.host).map_err(failed)?;
-    let (cpu, shown) = readings::cpus(&subject, &look.host, &policies).map_err(failed)?;
+    let (memory, meminfo) = readings::memory(subject, &look.host).map_err(failed)?;
+    let (cpu, shown) = readings::cpus(subject, &look.host, policies).map_err(failed)?;
     let groups = &subject.groups;
     Ok(vec![
         memory_row(groups, &memory, &meminfo),
         high_row(groups, &memory),
-        swap_row(groups, &memory, &meminfo, &policies),
+        swap_row(groups, &memory, &meminfo, policies),
         quota_row(groups, &cpu, &shown),
         cpuset_row(groups, &cpu, &shown),
-        tasks_row(look, &subject),
+        tasks_row(look, subject),
     ])
 }
 
@@ -116,6 +125,7 @@ fn memory_row(groups: &GroupSet, memory: &MemoryReading, meminfo: &HostMeminfo) 
     let limit = effective_memory_limit(&memory.levels, meminfo);
     Row {
         resource: "memory",
+        unit: "bytes",
         limit: Some(Amount::Bytes(limit.value)),
         usage: Some(Amount::Bytes(own_usage(memory, meminfo))),
         headroom: Some(Amount::Bytes(memory_headroom(&memory.levels, meminfo).value)),
@@ -130,6 +140,7 @@ fn high_row(groups: &GroupSet, memory: &MemoryReading) -> Row {
     let headroom = levels().filter_map(|(_, level)| Some(level.high?.minus(level.usage))).min();
     Row {
         resource: "memory.high",
+        unit: "bytes",
         limit: least.map(|(high, _)| Amount::Bytes(high)),
         usage: least.and(memory.levels.first()).map(|level| Amount::Bytes(level.usage)),
         headroom: headroom.map(Amount::Bytes),
@@ -152,6 +163,7 @@ fn swap_row(groups: &GroupSet, memory: &MemoryReading, meminfo: &HostMeminfo, po
     };
     Row {
         resource: "swap",
+        unit: "bytes",
         limit: Some(Amount::Bytes(limit.value)),
         usage: usage.map(Amount::Bytes),
         headroom: Some(Amount::Bytes(swap_headroom(memory, meminfo, policies).value)),
@@ -164,6 +176,7 @@ fn quota_row(groups: &GroupSet, cpu: &CpuReading, shown: &ShownCpus) -> Row {
     let quota = view::cpu::binding_quota(&cpu.levels);
     Row {
         resource: "cpu",
+        unit: "millicpus",
         limit: Some(Amount::Millicpus(
             quota.map_or((shown.mask.len() as u64).saturating_mul(1000), |(_, quota)| quota.millicpus()),
         )),
@@ -181,6 +194,7 @@ fn cpuset_row(groups: &GroupSet, cpu: &CpuReading, shown: &ShownCpus) -> Row {
     let all = shown.mask == cpu.online;
     Row {
         resource: "cpuset",
+        unit: "cpus",
         limit: Some(Amount::Cpus(shown.mask.to_string())),
         usage: None,
         headroom: None,
@@ -195,6 +209,7 @@ fn tasks_row(look: &Look, subject: &Subject) -> Row {
     let host = [sysctl("threads-max"), sysctl("pid_max")].into_iter().flatten().min();
     let mut row = Row {
         resource: "pids",
+        unit: "tasks",
         limit: host.map(Amount::Tasks),
         usage: None,
         headroom: None,

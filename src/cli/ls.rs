@@ -1,6 +1,7 @@
 //! `ownproc ls`: registered containers, and every init of a pid namespace that the host sees.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,16 +10,18 @@ use super::failure::Failure;
 use super::host::Look;
 use super::output::{self, NONE};
 use super::runtime::identify;
-use super::survey::{self, Bound, FS_TYPE, Init};
+use super::survey::{self, FS_TYPE, Init, ViewState};
 use super::target::Target;
 use crate::control::{Client, ContainerInfo};
-use crate::model::{Bytes, HostPid, Policies};
+use crate::model::{Bytes, HostPid};
 use crate::readings;
 use crate::view;
 
 const HEADERS: [&str; 7] = ["NAME", "SOURCE", "PID", "CPUS", "MEMORY", "GROUP", "VIEW"];
 /// Ids of 64 digits are cut to this in the table, as container managers do.
 const SHORT_ID: usize = 12;
+/// How long a daemon may take to answer before it counts as dead.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +33,7 @@ struct Row {
     #[serde(flatten)]
     limits: Limits,
     group: String,
-    view: Bound,
+    view: ViewState,
 }
 
 /// What a container may use.
@@ -51,15 +54,8 @@ struct Document<'a> {
 pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
     let look = Look::take(args.mount.paths())?;
     let living = living_devices();
-    let rows = rows(
-        &look.registered,
-        &look.inits,
-        |target| limits(&look, target),
-        |pid| {
-            std::fs::read(format!("/proc/{pid}/mountinfo"))
-                .map_or(Bound::No, |text| survey::bound(&survey::mounts(&text), &living))
-        },
-    );
+    let rows =
+        rows(&look.registered, &look.inits, |target| limits(&look, target), |pid| view_of(pid, &living));
     if args.format.json {
         let daemon = look.client.as_ref().map(|client| client.hello().build.as_str());
         return output::json(&Document { daemon, containers: &rows });
@@ -73,7 +69,7 @@ fn rows(
     registered: &[ContainerInfo],
     inits: &[Init],
     limits: impl Fn(&Target) -> Limits,
-    view: impl Fn(HostPid) -> Bound,
+    view: impl Fn(HostPid) -> ViewState,
 ) -> Vec<Row> {
     let group_of = |pid: HostPid| inits.iter().find(|init| init.pid == pid).map(|init| init.cgroup.as_str());
     let row = |name: Option<String>, target: &Target, pid: HostPid, group: &str| {
@@ -110,10 +106,10 @@ fn rows(
 }
 
 fn limits(look: &Look, target: &Target) -> Limits {
-    let Some((subject, _)) = look.subject(target) else { return Limits::default() };
-    let memory = readings::memory(&subject, &look.host)
+    let Some(contained) = look.contained(target) else { return Limits::default() };
+    let memory = readings::memory(&contained.subject, &look.host)
         .map(|(reading, meminfo)| view::memory::effective_memory_limit(&reading.levels, &meminfo).value);
-    let cpus = readings::cpus(&subject, &look.host, &Policies::default()).map(|(reading, shown)| {
+    let cpus = readings::cpus(&contained.subject, &look.host, &contained.policies).map(|(reading, shown)| {
         let mask = (shown.mask.len() as u64).saturating_mul(1000);
         let quota = view::cpu::binding_quota(&reading.levels);
         quota.map_or(mask, |(_, quota)| quota.millicpus().min(mask))
@@ -140,6 +136,23 @@ impl Row {
     }
 }
 
+/// What lies over the process's `/proc/meminfo`.
+fn view_of(pid: HostPid, living: &[String]) -> ViewState {
+    let Ok(text) = std::fs::read(format!("/proc/{pid}/mountinfo")) else { return ViewState::No };
+    match survey::bound(&survey::mounts(&text), living) {
+        // The daemon may have its mount point in a mount namespace that is not ours.
+        ViewState::Dead if answers(format!("/proc/{pid}/root/proc/meminfo").into()) => ViewState::Bound,
+        state => state,
+    }
+}
+
+/// Whether a file can be opened, that is whether its daemon answers, within [`PATIENCE`].
+fn answers(path: PathBuf) -> bool {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let opened = std::thread::Builder::new().spawn(move || sender.send(std::fs::File::open(path).is_ok()));
+    opened.is_ok() && receiver.recv_timeout(PATIENCE).unwrap_or(false)
+}
+
 /// The devices of our mounts on this host whose daemons answer.
 fn living_devices() -> Vec<String> {
     let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return Vec::new() };
@@ -155,7 +168,7 @@ fn living_devices() -> Vec<String> {
 mod tests {
     use super::*;
     use crate::cli::survey::tests::process;
-    use crate::model::{ContainerName, Nsec};
+    use crate::model::{ContainerName, Nsec, Policies};
 
     #[test]
     fn registered_first_then_every_other_init() {
@@ -180,7 +193,7 @@ mod tests {
             Target::Registered(_) => Limits { millicpus: Some(1500), memory: Some(Bytes(256 << 20)) },
             _ => Limits::default(),
         };
-        let view = |pid: HostPid| if pid.get() == 20 { Bound::Bound } else { Bound::No };
+        let view = |pid: HostPid| if pid.get() == 20 { ViewState::Bound } else { ViewState::No };
         let rows = rows(&registered, &inits, limits, view);
         let cells: Vec<String> = rows.iter().map(|row| row.cells(false).join(" ")).collect();
         assert_eq!(

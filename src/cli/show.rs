@@ -1,7 +1,5 @@
 //! `ownproc show FILE TARGET`: the bytes that it reads.
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use super::args::ShowArgs;
@@ -10,7 +8,6 @@ use super::host::Look;
 use super::output;
 use super::target::Target;
 use crate::control::{RefusalKind, ShowTarget};
-use crate::readings;
 use crate::render::{PROC_FILES, SYS_CPU_FILES};
 
 const SYS_CPU: &str = "sys/devices/system/cpu/";
@@ -32,11 +29,8 @@ pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
             _ => Failure::error(error),
         })?,
         None => {
-            output::complain(&format!(
-                "no daemon serves {}: computed here from the groups as they are now, CPU times since their start \
-                 included; nothing is bound over this target's /proc by it",
-                args.mount.paths().mount.display()
-            ));
+            let mount = args.mount.paths().mount;
+            output::complain(&format!("no daemon serves {}: computed here", mount.display()));
             compute(&look, &target, &file, &args.target)?
         }
     };
@@ -77,22 +71,16 @@ fn path_below_mount(file: &str) -> Result<String, Failure> {
 
 /// What the daemon would render.
 fn compute(look: &Look, target: &Target, file: &str, text: &str) -> Result<Vec<u8>, Failure> {
-    let (subject, policies) = look.subject(target).ok_or_else(|| {
+    let view = look.view(target).ok_or_else(|| {
         Failure::NoTarget(format!("{text} has ended meanwhile; `ownproc ls` lists containers"))
     })?;
-    let host = &look.host;
-    let mut out = Vec::new();
-    let proc = PROC_FILES.iter().find(|(name, _)| *name == file).map(|(_, proc)| *proc);
-    match proc {
-        Some(proc) if subject.groups.is_root() => readings::host_file(proc, host, &mut out),
-        Some(proc) => readings::render(proc, &subject, host, &policies, &mut out),
-        None => {
-            let relative = Path::new(file.strip_prefix(SYS_CPU).unwrap_or(file));
-            readings::sys_cpu_file(relative, &subject, host, &policies, &mut out)
+    look.tree().show(&view, file).map_err(|refusal| {
+        let why = format!("{file} for {text}: {}", refusal.0.desc());
+        match refusal.0 {
+            nix::errno::Errno::ENOENT => Failure::NoTarget(why),
+            _ => Failure::Error(why),
         }
-    }
-    .map_err(|error| Failure::Error(format!("{file} for {text}: {error}")))?;
-    Ok(out)
+    })
 }
 
 #[cfg(test)]

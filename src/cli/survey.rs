@@ -67,7 +67,7 @@ pub(super) fn main_group(cgroup: &str) -> &str {
 /// Whether a process reads virtual files of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Bound {
+pub(super) enum ViewState {
     /// Over its `/proc/meminfo` is a mount whose daemon lives.
     Bound,
     /// Its `/proc/meminfo` is not ours.
@@ -76,7 +76,7 @@ pub(super) enum Bound {
     Dead,
 }
 
-impl Bound {
+impl ViewState {
     /// As in the table.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -111,25 +111,33 @@ fn mount(line: &str) -> Option<Mount> {
     let mut before = before.split(' ').skip(2);
     let (device, _root, point) = (before.next()?, before.next()?, before.next()?);
     let kind = after.split(' ').next()?;
-    // Of the kernel's escapes only the blank matters for the names that are compared here.
-    let point = PathBuf::from(point.replace("\\040", " "));
-    Some(Mount { device: device.to_owned(), point, kind: kind.to_owned() })
+    Some(Mount { device: device.to_owned(), point: unescape(point), kind: kind.to_owned() })
+}
+
+/// The kernel writes blank, tab, newline and backslash as three octal digits after a backslash.
+fn unescape(text: &str) -> PathBuf {
+    let mut path = text.to_owned();
+    // The backslash last: what it uncovers is no escape.
+    for (escape, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        path = path.replace(escape, character);
+    }
+    PathBuf::from(path)
 }
 
 /// What lies over `/proc/meminfo` (or over all of `/proc`) in this mount table; `living` are the devices whose
 /// daemons answer.
-pub(super) fn bound(mounts: &[Mount], living: &[String]) -> Bound {
+pub(super) fn bound(mounts: &[Mount], living: &[String]) -> ViewState {
     let meminfo = Path::new("/proc/meminfo");
     let top = mounts.iter().rev().find(|mount| mount.point == meminfo || mount.point == Path::new("/proc"));
     match top {
         Some(mount) if mount.point == meminfo && mount.kind == FS_TYPE => {
             if living.contains(&mount.device) {
-                Bound::Bound
+                ViewState::Bound
             } else {
-                Bound::Dead
+                ViewState::Dead
             }
         }
-        _ => Bound::No,
+        _ => ViewState::No,
     }
 }
 
@@ -175,14 +183,15 @@ pub(super) mod tests {
         let table = |tail: &str| mounts(format!("30 20 0:50 / /proc rw - proc proc rw\n{tail}").as_bytes());
         let ours = "31 30 0:77 /proc/meminfo /proc/meminfo ro shared:1 - fuse.ownproc ownproc ro\n";
         let living = ["0:77".to_owned()];
-        assert_eq!(bound(&table(ours), &living), Bound::Bound);
-        assert_eq!(bound(&table(ours), &[]), Bound::Dead);
-        assert_eq!(bound(&table(""), &living), Bound::No);
+        assert_eq!(bound(&table(ours), &living), ViewState::Bound);
+        assert_eq!(bound(&table(ours), &[]), ViewState::Dead);
+        assert_eq!(bound(&table(""), &living), ViewState::No);
         let other = "31 30 0:77 / /proc/meminfo ro - fuse.lxcfs lxcfs ro\n";
-        assert_eq!(bound(&table(other), &living), Bound::No);
+        assert_eq!(bound(&table(other), &living), ViewState::No);
         // A second /proc on top hides what was bound before.
         let covered = format!("{ours}32 30 0:51 / /proc rw - proc proc rw\n");
-        assert_eq!(bound(&table(&covered), &living), Bound::No);
+        assert_eq!(bound(&table(&covered), &living), ViewState::No);
+        assert_eq!(unescape("/a\\040b\\134040"), PathBuf::from("/a b\\040"));
         assert_eq!(mounts(b"\nx\n1 2 3\n - a\n").len(), 0);
     }
 }

@@ -141,12 +141,12 @@ impl Host {
 
     /// `/proc/meminfo` as it is now.
     pub fn meminfo(&self) -> Result<HostMeminfo, HostError> {
-        self.proc_file(&self.meminfo, |text| parse::meminfo::meminfo(text))
+        self.proc_file(&self.meminfo, parse::meminfo::meminfo)
     }
 
     /// `/proc/stat` as it is now, all counters fresh.
     pub fn stat(&self) -> Result<HostStat, HostError> {
-        self.proc_file(&self.stat, |text| parse::stat::stat(text))
+        self.proc_file(&self.stat, parse::stat::stat)
     }
 
     /// `/proc/stat` at most one second old (its shape does not change, and `btime` only when the clock is

@@ -38,9 +38,8 @@ impl Tasks {
             return self.refresh(groups, init, host, now);
         }
         let _one = self.walking.lock();
-        match *self.last.lock() {
-            Some((_, counts)) => return counts,
-            None => {}
+        if let Some((_, counts)) = *self.last.lock() {
+            return counts;
         }
         self.refresh(groups, init, host, now)
     }

@@ -5,6 +5,36 @@ use crate::model::host::CpuinfoBlock;
 use crate::model::{CpuSet, HostCpuinfo, Numbering};
 use crate::view::ShownCpus;
 
+/// A line of a CPU's block that is not the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuinfoLine {
+    /// The CPU's number as shown.
+    Number,
+    /// Shown CPUs of the package.
+    Siblings,
+    /// Cores of the package with a shown CPU.
+    Cores,
+}
+
+impl CpuinfoLine {
+    /// The rule in `SEMANTICS.md`.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Number => "I3",
+            Self::Siblings | Self::Cores => "I2",
+        }
+    }
+}
+
+/// The lines that are rewritten; all others of a shown block describe the physical CPU and stay the host's.
+pub const CPUINFO_LINES: &[(&str, CpuinfoLine)] = &[
+    ("processor", CpuinfoLine::Number),
+    ("cpu number", CpuinfoLine::Number),
+    ("siblings", CpuinfoLine::Siblings),
+    ("cpu cores", CpuinfoLine::Cores),
+];
+
 /// The host's blocks of the shown CPUs, each with a blank line after it, and the lines of no CPU.
 pub fn cpuinfo(host: &HostCpuinfo, shown: &ShownCpus, out: &mut Vec<u8>) {
     out.extend_from_slice(host.global_before.as_bytes());
@@ -26,11 +56,13 @@ pub fn cpuinfo(host: &HostCpuinfo, shown: &ShownCpus, out: &mut Vec<u8>) {
             continue;
         }
         for line in block.text.split_inclusive('\n') {
-            let value = match line.split_once(':').map_or("", |(key, _)| key.trim_end()) {
-                "processor" if shown.numbering == Numbering::Compact => Some(number as u64),
-                "siblings" => here.map(|package| package.siblings),
-                "cpu cores" => here.map(|package| package.cores),
-                _ => None,
+            let key = line.split_once(':').map_or("", |(key, _)| key.trim_end());
+            let known = CPUINFO_LINES.iter().find(|(known, _)| *known == key).map(|(_, known)| *known);
+            let value = match known {
+                Some(CpuinfoLine::Number) => Some(number as u64),
+                Some(CpuinfoLine::Siblings) => here.map(|package| package.siblings),
+                Some(CpuinfoLine::Cores) => here.map(|package| package.cores),
+                None => None,
             };
             match (value, line.find(':')) {
                 (Some(value), Some(colon)) => {
@@ -73,3 +105,6 @@ impl Package {
         Self { siblings: blocks().count() as u64, cores: small.len() as u64 + others }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,7 +189,7 @@ impl<'a> Layout<'a> {
         out.push(b':');
         out.extend(std::iter::repeat_n(b' ', start - self.key_end()));
         push(out, value);
-        out.extend_from_slice(line[self.end..].as_bytes());
+        out.extend_from_slice(&line.as_bytes()[self.end..]);
         out.push(b'\n');
     }
 
@@ -197,3 +197,6 @@ impl<'a> Layout<'a> {
         self.key.len() + 1
     }
 }
+
+#[cfg(test)]
+mod tests;

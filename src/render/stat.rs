@@ -1,7 +1,7 @@
 //! `/proc/stat`.
 
 use super::number::push;
-use crate::model::{CountersPolicy, HostStat};
+use crate::model::{CountersPolicy, HostStat, Usec};
 use crate::view::{CpuTimes, StatView};
 
 /// Where the numbers of a line come from.
@@ -18,6 +18,47 @@ pub enum StatLine {
     /// Tasks in state D.
     Blocked,
 }
+
+impl StatLine {
+    /// The rule in `SEMANTICS.md`.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Counters => "S12",
+            Self::Btime => "T4",
+            Self::Processes | Self::Running | Self::Blocked => "S13",
+        }
+    }
+}
+
+/// One column of a cpu line.
+#[derive(Clone, Copy)]
+pub struct CpuColumn {
+    /// Its name in proc_stat(5).
+    pub name: &'static str,
+    /// The rule in `SEMANTICS.md`, or `0`.
+    pub rule: &'static str,
+    show: fn(&CpuTimes) -> Usec,
+}
+
+const fn column(name: &'static str, rule: &'static str, show: fn(&CpuTimes) -> Usec) -> CpuColumn {
+    CpuColumn { name, rule, show }
+}
+
+/// The columns of a cpu line in the kernel's order (`show_stat`, fs/proc/stat.c). Columns that a later kernel
+/// adds are 0.
+pub const CPU_COLUMNS: &[CpuColumn] = &[
+    column("user", "S4", |times| times.user),
+    column("nice", "S5", |times| times.nice),
+    column("system", "S4", |times| times.system),
+    column("idle", "S8", |times| times.idle),
+    column("iowait", "0", |_| Usec::ZERO),
+    column("irq", "0", |_| Usec::ZERO),
+    column("softirq", "0", |_| Usec::ZERO),
+    column("steal", "S6", |times| times.steal),
+    column("guest", "0", |_| Usec::ZERO),
+    column("guest_nice", "0", |_| Usec::ZERO),
+];
 
 /// The lines after the cpu lines that are known; all others are shown with 0.
 pub const STAT_LINES: &[(&str, StatLine)] = &[
@@ -62,17 +103,13 @@ pub fn stat(host: &HostStat, view: &StatView<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// user nice system idle iowait irq softirq steal guest guest_nice (`fs/proc/stat.c`).
 fn cpu(times: &CpuTimes, columns: usize, out: &mut Vec<u8>) {
-    let row = [times.user, times.nice, times.system, times.idle];
-    let mut values = [0u64; 8];
-    for (value, time) in values.iter_mut().zip(row) {
-        *value = time.ticks().0;
-    }
-    values[7] = times.steal.ticks().0;
     for column in 0..columns {
         out.push(b' ');
-        push(out, values.get(column).copied().unwrap_or(0));
+        push(out, CPU_COLUMNS.get(column).map_or(0, |column| (column.show)(times).ticks().0));
     }
     out.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests;

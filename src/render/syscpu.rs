@@ -20,6 +20,18 @@ pub enum SysCpuFile {
     KernelMax,
 }
 
+impl SysCpuFile {
+    /// The rule in `SEMANTICS.md`.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Online | Self::Present | Self::Possible | Self::Enabled => "Y1",
+            Self::Offline | Self::Isolated | Self::NohzFull => "Y2",
+            Self::KernelMax => "Y3",
+        }
+    }
+}
+
 /// All of them: the path below the tree's root, and which file it is.
 pub const SYS_CPU_FILES: &[(&str, SysCpuFile)] = &[
     ("sys/devices/system/cpu/enabled", SysCpuFile::Enabled),
@@ -57,23 +69,35 @@ pub enum Rewriting {
     Mask,
 }
 
+/// The files that name CPUs (Documentation/admin-guide/cputopology.rst, ABI/testing/sysfs-devices-system-cpu).
+pub const REWRITTEN: &[(&str, Rewriting)] = &[
+    ("book_siblings", Rewriting::Mask),
+    ("book_siblings_list", Rewriting::List),
+    ("cluster_cpus", Rewriting::Mask),
+    ("cluster_cpus_list", Rewriting::List),
+    ("core_cpus", Rewriting::Mask),
+    ("core_cpus_list", Rewriting::List),
+    ("core_siblings", Rewriting::Mask),
+    ("core_siblings_list", Rewriting::List),
+    ("die_cpus", Rewriting::Mask),
+    ("die_cpus_list", Rewriting::List),
+    ("drawer_siblings", Rewriting::Mask),
+    ("drawer_siblings_list", Rewriting::List),
+    ("package_cpus", Rewriting::Mask),
+    ("package_cpus_list", Rewriting::List),
+    ("shared_cpu_list", Rewriting::List),
+    ("shared_cpu_map", Rewriting::Mask),
+    ("thread_siblings", Rewriting::Mask),
+    ("thread_siblings_list", Rewriting::List),
+];
+
 /// What must happen to the file `name` (without its path) below `cpuN/topology` or `cpuN/cache/indexM`.
 #[must_use]
 pub fn rewriting(name: &str) -> Rewriting {
-    match name {
-        "core_cpus_list"
-        | "core_siblings_list"
-        | "thread_siblings_list"
-        | "die_cpus_list"
-        | "package_cpus_list"
-        | "cluster_cpus_list"
-        | "book_siblings_list"
-        | "drawer_siblings_list"
-        | "shared_cpu_list" => Rewriting::List,
-        "core_cpus" | "core_siblings" | "thread_siblings" | "die_cpus" | "package_cpus" | "cluster_cpus"
-        | "book_siblings" | "drawer_siblings" | "shared_cpu_map" => Rewriting::Mask,
-        _ => Rewriting::Verbatim,
-    }
+    REWRITTEN
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map_or(Rewriting::Verbatim, |(_, rewriting)| *rewriting)
 }
 
 /// A CPU list of the host with the CPUs that are not shown left out and the others in shown numbers. A text
@@ -120,3 +144,6 @@ fn translate(host: &CpuSet, shown: &ShownCpus) -> CpuSet {
 fn push_list(set: &CpuSet, out: &mut Vec<u8>) {
     let _ = writeln!(out, "{set}");
 }
+
+#[cfg(test)]
+mod tests;
