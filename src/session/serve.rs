@@ -245,9 +245,10 @@ fn wait_for_answer(path: &Path) -> Result<(), SessionError> {
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-            log::warn!("cannot raise the limit of open files: {errno}");
-        }
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!("cannot raise the limit of open files: {errno}");
+    }
 }
 
 impl std::fmt::Display for InUse {
