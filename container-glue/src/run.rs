@@ -38,7 +38,7 @@ pub enum LaunchError {
         /// CPUs needed.
         wanted: usize,
         /// What there is.
-        has: CpuSet,
+        has: String,
     },
     /// A system call of the launcher.
     #[error("cannot {what}: {source}")]
@@ -154,7 +154,8 @@ fn pin(spec: &Spec, hierarchies: &Hierarchies, living: &[State]) -> Result<CpuSe
         .collect();
     let taken: Vec<CpuSet> = living.iter().map(State::pins).collect();
     let wanted = spec.limits.whole_cpus().unwrap_or(1);
-    pins::choose(&allowed, &nodes, &taken, wanted).ok_or(LaunchError::Pin { wanted, has: allowed })
+    pins::choose(&allowed, &nodes, &taken, wanted)
+        .ok_or_else(|| LaunchError::Pin { wanted, has: allowed.to_string() })
 }
 
 /// The CPUs that the container could have: those of the nearest group above that exists, within --cpuset-cpus.

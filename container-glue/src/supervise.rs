@@ -71,7 +71,7 @@ impl Signals {
             if ready[0] {
                 self.forward(init.as_fd())?;
             }
-            if ready[1] && !(ready.get(2) == Some(&true)) {
+            if ready[1] && ready.get(2) != Some(&true) {
                 return Ok((exit_code(init.as_fd())?, said));
             }
         }

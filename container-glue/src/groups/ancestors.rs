@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use ownproc::model::CpuSet;
+
 use super::{Groups, Hierarchy};
 use crate::spec::Limits;
 use crate::spec::limits::{Max, PERIOD_US};
@@ -22,9 +24,19 @@ pub fn tighter(groups: &Groups, limits: &Limits) -> Vec<String> {
             ));
         }
     }
-    if let (Some(asked), Some((leaf, hierarchy))) = (limits.cpus, groups.of("cpu")) {
-        if let Some((least, level)) = quota(leaf, hierarchy).filter(|(least, _)| *least < asked) {
-            notes.push(format!("{level} allows {} CPUs, fewer than --cpus {}", cpus(least), cpus(asked)));
+    if let (Some(asked), Some((leaf, hierarchy))) = (limits.cpus, groups.of("cpu"))
+        && let Some((least, level)) = quota(leaf, hierarchy).filter(|(least, _)| *least < asked)
+    {
+        notes.push(format!("{level} allows {} CPUs, fewer than --cpus {}", cpus(least), cpus(asked)));
+    }
+    if let (Some(asked), Some((leaf, hierarchy))) = (&limits.cpuset_cpus, groups.of("cpuset")) {
+        // the kernel has taken the levels together already; v1 has refused the write
+        let file = leaf.join(if hierarchy.v2 { "cpuset.cpus.effective" } else { "cpuset.effective_cpus" });
+        let effective = std::fs::read_to_string(file).ok().and_then(|text| CpuSet::parse(&text).ok());
+        if let Some(effective) = effective.filter(|effective| !asked.without(effective).is_empty()) {
+            notes.push(format!(
+                "the groups above allow CPUs {effective} only, not all of --cpuset-cpus {asked}"
+            ));
         }
     }
     if let (Some(Max::At(asked)), Some((leaf, hierarchy))) = (limits.pids, groups.of("pids")) {
