@@ -15,6 +15,8 @@ use crate::{output, programs};
 pub struct Daemon {
     child: Child,
     mount: PathBuf,
+    /// After a crash the mount stays, as it would.
+    crashed: bool,
 }
 
 /// The mount point of the daemon that the cases share.
@@ -62,7 +64,7 @@ impl Daemon {
                 let _ = send.send(line);
             }
         });
-        let mut daemon = Self { child, mount };
+        let mut daemon = Self { child, mount, crashed: false };
         if line.recv_timeout(Duration::from_secs(30)).is_err() {
             let ended = daemon.child.try_wait()?;
             fail!("ownproc serve {} did not say that it is ready ({ended:?})", daemon.mount.display());
@@ -114,6 +116,7 @@ impl Daemon {
 
     /// SIGKILL, as a crash: the mount stays, dead.
     pub fn crash(mut self) -> Outcome {
+        self.crashed = true;
         self.signal(Signal::SIGKILL)?;
         self.wait(Duration::from_secs(20))?;
         Ok(())
@@ -129,7 +132,9 @@ impl Drop for Daemon {
                 let _ = self.wait(Duration::from_secs(3));
             }
         }
-        clean(&self.mount);
+        if !self.crashed {
+            clean(&self.mount);
+        }
     }
 }
 

@@ -64,6 +64,7 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
     programs::require()?;
     let listed = crate::compare::listed(&all)?;
 
+    own_mount_namespace()?;
     // The cases inherit the mount point; without the daemon nothing can be shown, so a failure here is an error.
     let daemon = Daemon::start_shared()?;
     // SAFETY: no other thread runs yet.
@@ -109,6 +110,19 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
     }
     println!("{} passed, {} failed", passed.len(), failed.len());
     Ok(failed.is_empty())
+}
+
+/// Moves this process and all cases to a mount namespace of their own: what they mount stays among them, and namespaces
+/// that others on this machine make meanwhile do not hold our mounts (the daemon would count them as users). Mounts are
+/// shared among the namespaces made from here, as systemd has it.
+fn own_mount_namespace() -> Outcome {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).doing("a mount namespace")?;
+    for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        mount(None::<&str>, "/", None::<&str>, propagation | MsFlags::MS_REC, None::<&str>)
+            .doing("propagation of mounts")?;
+    }
+    Ok(())
 }
 
 /// What the machine lacks of what a case needs.

@@ -148,8 +148,10 @@ fn options() -> Outcome {
 /// A root of its own: busybox alone.
 fn rootfs() -> Outcome {
     let dir = format!("/var/tmp/ownproc-e2e-rootfs-{}", std::process::id());
+    // With its libraries, where it is not a static one.
     let make = format!(
-        "mkdir -p {dir}/bin {dir}/proc {dir}/sys {dir}/dev {dir}/tmp && cp $(command -v busybox) {dir}/bin/busybox && ln -s busybox {dir}/bin/sh"
+        "mkdir -p {dir}/bin {dir}/proc {dir}/sys {dir}/dev {dir}/tmp && cd {dir} && b=$(command -v busybox) && \
+        cp $b bin/busybox && ln -s busybox bin/sh && for l in $(ldd $b | grep -o '/[^ ]*'); do cp -L --parents $l .; done"
     );
     run(Command::new("sh").args(["-c", &make]))?.ok()?;
     let script = "/bin/busybox head -n 1 /proc/meminfo; /bin/busybox ls /; /bin/busybox touch /new";

@@ -48,7 +48,9 @@ fn readable_from_the_host() -> Outcome {
     check_eq!(seen.get("MemTotal"), 102_400, "MemTotal read from the host");
     check_eq!(shell.meminfo()?.get("MemTotal"), 102_400, "MemTotal read inside");
     for file in files(&dir)? {
-        if file.is_file() {
+        // Some files of the kernel's own fail to be read, such as power/autosuspend_delay_ms: so do theirs.
+        let own = Path::new("/").join(file.strip_prefix(&dir)?);
+        if file.is_file() && fs::read(&own).is_ok() {
             fs::read(&file).doing(file.display())?;
         }
     }
