@@ -20,8 +20,8 @@ use crate::{LAUNCHER_FAILED, command, security};
 pub struct Init<'a> {
     /// The request.
     pub spec: &'a Spec,
-    /// The hierarchies in which the container has a group.
-    pub hierarchies: Vec<&'a crate::groups::Hierarchy>,
+    /// The container's group in each hierarchy.
+    pub groups: Vec<(&'a crate::groups::Hierarchy, &'a std::path::Path)>,
     /// Init's end of the channel.
     pub channel: &'a Channel,
     /// The signals that were blocked when the launcher was started: the command starts with these.
@@ -62,7 +62,7 @@ fn start(init: &Init<'_>) -> Result<Option<Pid>, SetupError> {
         .step(|| "cannot make a cgroup namespace".to_owned())?;
     nix::unistd::sethostname(&init.spec.hostname).step(|| "cannot set the host name".to_owned())?;
     rootfs::loopback_up(init.spec.network)?;
-    rootfs::enter(&Plan { spec: init.spec, hierarchies: init.hierarchies.clone(), tree: go.tree })?;
+    rootfs::enter(&Plan { spec: init.spec, groups: &init.groups, tree: go.tree })?;
     if !init.with_terminal {
         // signals sent to the launcher's process group then reach the command once, through the launcher
         nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))

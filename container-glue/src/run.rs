@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use ownproc::cgroup::Controller;
 use ownproc::model::{ContainerName, CpuSet};
 
 use crate::daemon::{self, Daemon, DaemonError};
@@ -86,7 +87,7 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let v2_group = groups.v2_fd()?;
     let plan = Init {
         spec,
-        hierarchies: hierarchies.0.iter().collect(),
+        groups: groups.leaves().collect(),
         channel: &theirs,
         caller_mask: &signals.caller_mask,
         with_terminal: terminal.is_some(),
@@ -162,7 +163,7 @@ fn pin(spec: &Spec, hierarchies: &Hierarchies, living: &[State]) -> Result<CpuSe
 fn allowed_cpus(spec: &Spec, hierarchies: &Hierarchies) -> Result<CpuSet, LaunchError> {
     let online = read_set(Path::new("/sys/devices/system/cpu/online"))?;
     let mut allowed = online.clone();
-    if let Some(hierarchy) = hierarchies.of("cpuset") {
+    if let Some(hierarchy) = hierarchies.of(Controller::Cpuset) {
         let file = if hierarchy.v2 { "cpuset.cpus.effective" } else { "cpuset.effective_cpus" };
         let parent = hierarchy.mount.join(&spec.cgroup_parent);
         let above = parent.ancestors().take_while(|level| level.starts_with(&hierarchy.mount));
