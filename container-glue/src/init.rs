@@ -57,6 +57,8 @@ fn start(init: &Init<'_>) -> Result<Option<Pid>, SetupError> {
         .map_err(io::Error::from)
         .step(|| "cannot understand the launcher".to_owned())?;
 
+    be_killable();
+
     // now that the groups hold this process, so that they are the roots of its cgroup namespace
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
         .step(|| "cannot make a cgroup namespace".to_owned())?;
@@ -81,6 +83,16 @@ fn start(init: &Init<'_>) -> Result<Option<Pid>, SetupError> {
             // SAFETY: ends the process without running init's destructors.
             unsafe { libc::_exit(code) }
         }
+    }
+}
+
+/// A caller that the OOM killer spares (sshd, a supervisor) must not hand that down: a container at its memory limit in
+/// which nothing may be killed hangs. Raising the score needs no right; a failure means no worse than before.
+fn be_killable() {
+    let file = "/proc/self/oom_score_adj";
+    let spared = std::fs::read_to_string(file).is_ok_and(|text| text.trim_start().starts_with('-'));
+    if spared {
+        let _ = std::fs::write(file, "0");
     }
 }
 

@@ -365,6 +365,21 @@ fn parents_are_kept_or_removed_as_they_were() {
 }
 
 #[test]
+fn the_view_of_another_container_is_closed() {
+    let mut other = sleeper("t-other", &[]);
+    let volume = format!("{}:/mnt", mount_point().display());
+    let text = script(
+        &["-v", &volume, "--name", "t-curious"],
+        "cat /mnt/containers/t-curious/proc/uptime >/dev/null && echo own
+         cat /mnt/containers/t-other/proc/uptime || echo refused
+         ls /var/lib/ownproc/proc 2>/dev/null; true",
+    );
+    signal(&other, 15);
+    other.wait().expect("wait");
+    assert_eq!(text, "own\nrefused\n");
+}
+
+#[test]
 fn own_namespaces() {
     let names = ["mnt", "uts", "ipc", "net", "pid", "cgroup", "time"];
     let inside = script(&[], "for n in mnt uts ipc net pid cgroup time; do readlink /proc/self/ns/$n; done");
