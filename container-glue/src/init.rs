@@ -75,10 +75,22 @@ fn start(init: &Init<'_>) -> Result<Option<Pid>, SetupError> {
     security::set_undumpable().step(|| "cannot hide init's memory".to_owned())?;
 
     let program = command::prepare(init.spec)?;
+    let (gate, opener) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+        .step(|| "cannot make a pipe to the command".to_owned())?;
     // SAFETY: this process has one thread, so the child may do anything.
     match unsafe { fork() }.step(|| "cannot start the command".to_owned())? {
-        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Parent { child } => {
+            // what came before the fork the command has not got; what came later it has pending, where a second one
+            // of the same number changes nothing
+            for signal in arrived() {
+                let _ = kill(child, signal);
+            }
+            drop(opener); // now it may look
+            Ok(Some(child))
+        }
         ForkResult::Child => {
+            drop(opener);
+            let _ = nix::unistd::read(&gate, &mut [0]); // end of file
             let code = command::execute(&program, init.caller_mask);
             // SAFETY: ends the process without running init's destructors.
             unsafe { libc::_exit(code) }
@@ -98,7 +110,7 @@ fn be_killable() {
 
 /// Until the command ends.
 fn serve(command: Pid, with_terminal: bool) -> i32 {
-    let signals: SigSet = FORWARDED.iter().copied().chain([Signal::SIGCHLD]).collect();
+    let signals = waited_for();
     loop {
         if let Some(code) = reap(command) {
             // the kernel kills what is left when process 1 ends
@@ -107,6 +119,26 @@ fn serve(command: Pid, with_terminal: bool) -> i32 {
         if let Some(signal) = wait(&signals, with_terminal) {
             // ESRCH is not possible: the command is not reaped yet
             let _ = kill(command, signal);
+        }
+    }
+}
+
+fn waited_for() -> SigSet {
+    FORWARDED.iter().copied().chain([Signal::SIGCHLD]).collect()
+}
+
+/// The signals that have come so far.
+fn arrived() -> Vec<Signal> {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut found = Vec::new();
+    loop {
+        // SAFETY: the set and the time outlive the call; a null pointer for the details is allowed.
+        let number =
+            unsafe { libc::sigtimedwait(waited_for().as_ref(), std::ptr::null_mut(), &raw const now) };
+        match Signal::try_from(number) {
+            Ok(Signal::SIGCHLD) => {}
+            Ok(signal) => found.push(signal),
+            Err(_) => return found, // -1: there is no more
         }
     }
 }

@@ -102,6 +102,7 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let tree = cleanup.daemon.register(&spec.name, init.as_fd(), &fds)?;
     drop(fds);
     let go = serde_json::to_vec(&Go { tree }).map_err(|e| system("write the message to init")(e.into()))?;
+    signals.catch_up(init.as_fd()).map_err(system("pass on a signal"))?;
     // an init that is dead already is reported by supervise
     let _ = ours.send(&go);
 
