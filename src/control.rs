@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod client;
+mod conversation;
 pub mod message;
 pub mod paths;
 pub mod peer;

@@ -97,7 +97,7 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
     /// Command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -132,6 +132,7 @@ mod tests {
             parse(&["ownproc-run", "launch", "-m", "1g", "-e", "A=b", "-w", "/x", "ls", "-l", "--rm"]);
         assert_eq!(short.command, ["ls", "-l", "--rm"]);
         assert!(!short.rm);
+        assert!(Cli::try_parse_from(["ownproc-run", "launch", "--memroy", "1g", "ls"]).is_err());
         let long = parse(&[
             "ownproc-run",
             "launch",

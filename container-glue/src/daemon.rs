@@ -78,6 +78,9 @@ pub struct Daemon {
 /// Connects to the daemon; starts it where there is none and the spec allows that. To be called before anything of
 /// the container exists.
 pub fn find_or_start(spec: &Spec) -> Result<Daemon, DaemonError> {
+    if std::fs::metadata(&spec.mount).is_ok_and(|meta| !meta.is_dir()) {
+        return Err(MountError::NotADirectory(spec.mount.clone()).into());
+    }
     let client = match Client::connect(&spec.mount) {
         Err(ControlError::NotRunning { .. }) if spec.daemon == DaemonMode::Auto => {
             start::start(&Paths::new(&spec.mount))?

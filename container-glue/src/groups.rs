@@ -43,7 +43,7 @@ pub enum GroupError {
 }
 
 impl GroupError {
-    fn io(action: impl Into<String>, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+    pub(crate) fn io(action: impl Into<String>, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { action: action.into(), path: path.into(), source }
     }
 }
@@ -58,7 +58,6 @@ fn hint(error: &std::io::Error, path: &Path) -> &'static str {
         (Some(libc::EBUSY), "cgroup.subtree_control") => {
             "; on cgroup v2 a group that holds processes cannot have limited children: choose another --cgroup-parent"
         }
-        (Some(libc::EINVAL), "cpu.cfs_quota_us") => "; a group above allows less: lower --cpus",
         (Some(libc::EACCES | libc::EINVAL), "cpuset.cpus" | "cpuset.mems") => {
             "; the group above does not have all of these: look at its file of the same name"
         }

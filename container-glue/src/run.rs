@@ -33,7 +33,7 @@ pub enum LaunchError {
     #[error(transparent)]
     Groups(#[from] GroupError),
     /// --pin
-    #[error("--pin: {wanted} CPUs are needed, but the groups' parent has {has} only: lower --cpus")]
+    #[error("--pin: {wanted} CPUs are needed, but there are only these to choose from: {has}; lower --cpus")]
     Pin {
         /// CPUs needed.
         wanted: usize,
@@ -74,9 +74,9 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let signals = Signals::block().map_err(system("block signals"))?;
     let state_dir = StateDir::open(Path::new(state::DIR))?;
 
-    let mut cleanup = Cleanup { state_dir: &state_dir, name: &spec.name, daemon, groups: None, init: None };
-    let groups = claim(spec, &hierarchies, &state_dir, &mut cleanup.groups)?;
-    for note in ancestors::tighter(groups, &spec.limits) {
+    let mut cleanup = Cleanup { state_dir: &state_dir, name: &spec.name, daemon, claimed: false, init: None };
+    let groups = claim(spec, &hierarchies, &state_dir, &mut cleanup.claimed)?;
+    for note in ancestors::tighter(&groups, &spec.limits) {
         eprintln!("ownproc-run: note: {note}");
     }
     hint(spec);
@@ -116,12 +116,12 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
 }
 
 /// Under the lock: clears up after dead launchers, claims the name, chooses CPUs, makes and limits the groups.
-fn claim<'a>(
+fn claim(
     spec: &Spec,
     hierarchies: &Hierarchies,
     state_dir: &StateDir,
-    slot: &'a mut Option<Groups>,
-) -> Result<&'a Groups, LaunchError> {
+    claimed: &mut bool,
+) -> Result<Groups, LaunchError> {
     let locked = state_dir.lock()?;
     let living = locked.sweep(&spec.name)?;
     let mut limits = spec.limits.clone();
@@ -133,17 +133,12 @@ fn claim<'a>(
     if let Some(taken) = paths.iter().find(|path| path.exists()) {
         return Err(GroupError::Taken(taken.clone()).into());
     }
+    let parents = Groups::missing_parents(hierarchies, &spec.cgroup_parent);
     // before the groups, so that no death of this process leaves one that nobody knows of
-    locked.write(&State::new(spec.name.clone(), paths, pinned.as_ref()))?;
-    let groups = match Groups::create(hierarchies, &spec.cgroup_parent, &spec.name) {
-        Ok(groups) => groups,
-        Err(error) => {
-            locked.remove(&spec.name);
-            return Err(error.into());
-        }
-    };
-    let groups = &*slot.insert(groups);
-    limits::apply(groups, &limits)?;
+    *claimed = true;
+    locked.write(&State::new(spec.name.clone(), paths, parents, pinned.as_ref()))?;
+    let groups = Groups::create(hierarchies, &spec.cgroup_parent, &spec.name)?;
+    limits::apply(&groups, &limits)?;
     Ok(groups)
 }
 
@@ -226,7 +221,8 @@ struct Cleanup<'a> {
     state_dir: &'a StateDir,
     name: &'a ContainerName,
     daemon: Daemon,
-    groups: Option<Groups>,
+    /// The state file is ours, and lists what was made.
+    claimed: bool,
     /// Init, while it may be alive.
     init: Option<OwnedFd>,
 }
@@ -239,13 +235,18 @@ impl Drop for Cleanup<'_> {
             let _ = supervise::exit_code(init.as_fd());
         }
         self.daemon.unregister(self.name);
-        let Some(groups) = &mut self.groups else { return };
-        match self.state_dir.lock() {
-            Ok(locked) => {
-                groups.remove();
-                locked.remove(self.name);
+        if !self.claimed {
+            return;
+        }
+        let clear = || -> Result<(), StateError> {
+            let locked = self.state_dir.lock()?;
+            match locked.read(self.name)? {
+                Some(state) => locked.clear(state),
+                None => Ok(()),
             }
-            Err(error) => log::warn!("the groups of {} are left: {error}", self.name),
+        };
+        if let Err(error) = clear() {
+            log::warn!("{error}; the next launch tries again");
         }
     }
 }

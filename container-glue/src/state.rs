@@ -27,6 +27,9 @@ pub struct State {
     pub start_time: u64,
     /// Groups that it made or was about to make.
     pub groups: Vec<PathBuf>,
+    /// Levels above them that were not there before, upper ones first.
+    #[serde(default)]
+    pub parents: Vec<PathBuf>,
     /// CPUs that --pin chose.
     pub pinned: Option<String>,
 }
@@ -130,24 +133,42 @@ impl Locked<'_> {
             return Err(StateError::Taken(wanted.clone(), state.pid));
         }
         for state in dead {
-            let mut all_gone = true;
-            for group in &state.groups {
-                match crate::groups::remove_tree(group) {
-                    Ok(()) => {}
-                    Err(error) if state.name == *wanted => {
-                        return Err(StateError::Left(group.clone(), error));
-                    }
-                    Err(error) => {
-                        log::warn!("{}, left by a launcher that was killed: {error}", group.display());
-                        all_gone = false;
-                    }
-                }
-            }
-            if all_gone {
-                self.remove(&state.name);
+            match self.clear(state) {
+                Err(error @ StateError::Left(..)) => log::warn!("{error}"),
+                other => other?,
             }
         }
-        Ok(living)
+        match self.read(wanted)? {
+            None => Ok(living),
+            // its groups are in the way, and may be empty by now
+            Some(left) => self.clear(left).map(|()| living),
+        }
+    }
+
+    /// Takes back what a container's state lists. Parents that hold groups of other containers become the business of
+    /// one of those.
+    pub fn clear(&self, state: State) -> Result<(), StateError> {
+        for group in &state.groups {
+            crate::groups::remove_tree(group).map_err(|error| StateError::Left(group.clone(), error))?;
+        }
+        let mut others: Vec<State> =
+            self.all()?.into_iter().filter(|other| other.name != state.name).collect();
+        for parent in state.parents.into_iter().rev() {
+            let Err(error) = std::fs::remove_dir(&parent) else { continue };
+            let heir =
+                others.iter_mut().find(|other| other.groups.iter().any(|group| group.starts_with(&parent)));
+            if let Some(heir) = heir.filter(|_| error.kind() != io::ErrorKind::NotFound) {
+                heir.parents.insert(0, parent);
+                self.write(heir)?;
+            }
+        }
+        self.remove(&state.name);
+        Ok(())
+    }
+
+    /// One container's state.
+    pub fn read(&self, name: &ContainerName) -> Result<Option<State>, StateError> {
+        Ok(self.all()?.into_iter().find(|state| state.name == *name))
     }
 
     /// Writes the state: a reader sees the old file or the whole new one.
@@ -178,10 +199,15 @@ impl Locked<'_> {
 
 impl State {
     /// The state of this process's container.
-    pub fn new(name: ContainerName, groups: Vec<PathBuf>, pinned: Option<&CpuSet>) -> Self {
+    pub fn new(
+        name: ContainerName,
+        groups: Vec<PathBuf>,
+        parents: Vec<PathBuf>,
+        pinned: Option<&CpuSet>,
+    ) -> Self {
         let pid = nix::unistd::getpid().as_raw();
         let start_time = start_time(pid).unwrap_or(0);
-        Self { version: 1, name, pid, start_time, groups, pinned: pinned.map(ToString::to_string) }
+        Self { version: 1, name, pid, start_time, groups, parents, pinned: pinned.map(ToString::to_string) }
     }
 
     /// Whether the launcher that wrote it still runs.
@@ -229,8 +255,8 @@ mod tests {
         let locked = dir.lock().unwrap();
         let group = root.path().join("group");
         std::fs::create_dir(&group).unwrap();
-        let living = State::new(name("living"), vec![], Some(&CpuSet::first(2)));
-        let dead = State { start_time: 1, ..State::new(name("dead.x"), vec![group.clone()], None) };
+        let living = State::new(name("living"), vec![], vec![], Some(&CpuSet::first(2)));
+        let dead = State { start_time: 1, ..State::new(name("dead.x"), vec![group.clone()], vec![], None) };
         locked.write(&living).unwrap();
         locked.write(&dead).unwrap();
         std::fs::write(root.path().join("state/bad.json"), "{").unwrap();
@@ -242,6 +268,23 @@ mod tests {
         assert!(matches!(locked.sweep(&name("living")), Err(StateError::Taken(..))));
         locked.remove(&name("living"));
         assert_eq!(locked.all().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn parents_go_with_the_last_container_in_them() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(&root.path().join("state")).unwrap();
+        let locked = dir.lock().unwrap();
+        let (parent, a, b) = (root.path().join("p"), root.path().join("p/a"), root.path().join("p/b"));
+        for dir in [&parent, &a, &b] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        locked.write(&State::new(name("a"), vec![a.clone()], vec![parent.clone()], None)).unwrap();
+        locked.write(&State::new(name("b"), vec![b], vec![], None)).unwrap();
+        locked.clear(locked.read(&name("a")).unwrap().unwrap()).unwrap();
+        assert!(!a.exists() && parent.exists());
+        locked.clear(locked.read(&name("b")).unwrap().unwrap()).unwrap();
+        assert!(!parent.exists());
     }
 
     #[test]

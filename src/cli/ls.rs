@@ -10,9 +10,10 @@ use super::failure::Failure;
 use super::host::Look;
 use super::output::{self, NONE};
 use super::runtime::identify;
-use super::survey::{self, FS_TYPE, Init, ViewState};
+use super::survey::{self, Init, ViewState};
 use super::target::Target;
 use crate::control::{Client, ContainerInfo};
+use crate::fs::settings::MOUNT_TYPE;
 use crate::model::{Bytes, HostPid};
 use crate::readings;
 use crate::view;
@@ -158,7 +159,7 @@ fn living_devices() -> Vec<String> {
     let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return Vec::new() };
     survey::mounts(&text)
         .into_iter()
-        .filter(|mount| mount.kind == FS_TYPE && !mount.point.starts_with(Path::new("/proc")))
+        .filter(|mount| mount.kind == MOUNT_TYPE && !mount.point.starts_with(Path::new("/proc")))
         .filter(|mount| Client::connect(&mount.point).is_ok())
         .map(|mount| mount.device)
         .collect()

@@ -144,4 +144,13 @@ mod tests {
         assert_eq!(unescape("a\\x"), "a\\x");
         assert_eq!(unescape("\\xzz\\xff\\x2"), "\\xzz\\xff\\x2");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_is_harmless(path in "[/.a-z0-9\\\\x-]{0,60}|\\PC{0,40}") {
+            if let Some(managed) = identify(&path) {
+                proptest::prop_assert!(!managed.name.is_empty());
+            }
+        }
+    }
 }

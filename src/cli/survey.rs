@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::fs::settings::MOUNT_TYPE;
 use crate::model::HostPid;
 
 /// The first process of a pid namespace that is not ours.
@@ -90,6 +91,8 @@ impl ViewState {
 /// One line of a mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mount {
+    id: u64,
+    parent: u64,
     /// `MAJ:MIN`.
     pub device: String,
     /// Where, as its mount namespace sees it.
@@ -98,20 +101,19 @@ pub(super) struct Mount {
     pub kind: String,
 }
 
-/// File system type of our mounts.
-pub(super) const FS_TYPE: &str = "fuse.ownproc";
-
-/// The mounts in a `/proc/PID/mountinfo` text, in its order (a later one covers an earlier one).
+/// The mounts in a `/proc/PID/mountinfo` text. Their order says nothing: what was bound into a tree before that
+/// was mounted stands before it (Linux 6.8+ sorts by id).
 pub(super) fn mounts(mountinfo: &[u8]) -> Vec<Mount> {
     String::from_utf8_lossy(mountinfo).lines().filter_map(mount).collect()
 }
 
 fn mount(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
-    let mut before = before.split(' ').skip(2);
+    let mut before = before.split(' ');
+    let (id, parent) = (before.next()?.parse().ok()?, before.next()?.parse().ok()?);
     let (device, _root, point) = (before.next()?, before.next()?, before.next()?);
     let kind = after.split(' ').next()?;
-    Some(Mount { device: device.to_owned(), point: unescape(point), kind: kind.to_owned() })
+    Some(Mount { id, parent, device: device.to_owned(), point: unescape(point), kind: kind.to_owned() })
 }
 
 /// The kernel writes blank, tab, newline and backslash as three octal digits after a backslash.
@@ -124,18 +126,37 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// What lies over `/proc/meminfo` (or over all of `/proc`) in this mount table; `living` are the devices whose
-/// daemons answer.
+/// The mount that a path leads to, when it is walked from the root: at each directory on the way the topmost
+/// mount of those that are stacked there.
+fn visible<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    // The root's own parent is not in the table, or is itself; under chroot(2) the root may be missing too.
+    let outside =
+        |mount: &Mount| mount.parent == mount.id || !mounts.iter().any(|other| other.id == mount.parent);
+    let mut here: Option<&Mount> = None;
+    let mut points: Vec<&Path> = path.ancestors().collect();
+    points.reverse();
+    for point in points {
+        // A mount is its own parent's child once at most, so this ends; the bound is for texts that lie.
+        for _ in 0..mounts.len() {
+            let on_top = |mount: &&Mount| match here {
+                Some(here) => mount.parent == here.id && mount.id != here.id,
+                None => outside(mount),
+            };
+            match mounts.iter().filter(|mount| mount.point == point).find(on_top) {
+                Some(mount) => here = Some(mount),
+                None => break,
+            }
+        }
+    }
+    here
+}
+
+/// What a process with this mount table reads as `/proc/meminfo`; `living` are the devices whose daemons answer.
 pub(super) fn bound(mounts: &[Mount], living: &[String]) -> ViewState {
     let meminfo = Path::new("/proc/meminfo");
-    let top = mounts.iter().rev().find(|mount| mount.point == meminfo || mount.point == Path::new("/proc"));
-    match top {
-        Some(mount) if mount.point == meminfo && mount.kind == FS_TYPE => {
-            if living.contains(&mount.device) {
-                ViewState::Bound
-            } else {
-                ViewState::Dead
-            }
+    match visible(mounts, meminfo) {
+        Some(mount) if mount.point == meminfo && mount.kind == MOUNT_TYPE => {
+            if living.contains(&mount.device) { ViewState::Bound } else { ViewState::Dead }
         }
         _ => ViewState::No,
     }
@@ -180,18 +201,49 @@ pub(super) mod tests {
 
     #[test]
     fn what_lies_over_meminfo() {
-        let table = |tail: &str| mounts(format!("30 20 0:50 / /proc rw - proc proc rw\n{tail}").as_bytes());
-        let ours = "31 30 0:77 /proc/meminfo /proc/meminfo ro shared:1 - fuse.ownproc ownproc ro\n";
+        let table = |lines: &[&str]| mounts(lines.join("\n").as_bytes());
+        let root = "20 1 0:9 / / rw - overlay overlay rw";
+        let proc = "30 20 0:50 / /proc rw - proc proc rw";
+        let ours = "31 30 0:77 /proc/meminfo /proc/meminfo ro shared:1 - fuse.ownproc ownproc ro";
+        let other = "32 30 0:77 / /proc/meminfo ro - fuse.lxcfs lxcfs ro";
         let living = ["0:77".to_owned()];
-        assert_eq!(bound(&table(ours), &living), ViewState::Bound);
-        assert_eq!(bound(&table(ours), &[]), ViewState::Dead);
-        assert_eq!(bound(&table(""), &living), ViewState::No);
-        let other = "31 30 0:77 / /proc/meminfo ro - fuse.lxcfs lxcfs ro\n";
-        assert_eq!(bound(&table(other), &living), ViewState::No);
-        // A second /proc on top hides what was bound before.
-        let covered = format!("{ours}32 30 0:51 / /proc rw - proc proc rw\n");
-        assert_eq!(bound(&table(&covered), &living), ViewState::No);
+        // In any order.
+        assert_eq!(bound(&table(&[root, proc, ours]), &living), ViewState::Bound);
+        assert_eq!(bound(&table(&[ours, proc, root]), &living), ViewState::Bound);
+        assert_eq!(bound(&table(&[ours, proc, root]), &[]), ViewState::Dead);
+        assert_eq!(bound(&table(&[root, proc]), &living), ViewState::No);
+        assert_eq!(bound(&table(&[root, proc, other]), &living), ViewState::No);
+        // A second /proc on top hides what was bound before; bound again over it, it is seen.
+        let covered = "40 30 0:51 / /proc rw - proc proc rw";
+        assert_eq!(bound(&table(&[root, proc, ours, covered]), &living), ViewState::No);
+        let again = "41 40 0:78 /proc/meminfo /proc/meminfo ro - fuse.ownproc ownproc ro";
+        let both = [root, proc, ours, covered, again];
+        assert_eq!(bound(&table(&both), &living), ViewState::Dead);
+        assert_eq!(bound(&table(&both), &["0:78".to_owned()]), ViewState::Bound);
+        // A fresh mount over a dead one.
+        let repaired = "42 31 0:79 /proc/meminfo /proc/meminfo ro - fuse.ownproc ownproc ro";
+        assert_eq!(bound(&table(&[repaired, root, proc, ours]), &["0:79".to_owned()]), ViewState::Bound);
+        // chroot(2) to a directory that is no mount; a root that is its own parent; a table that lies.
+        assert_eq!(bound(&table(&[proc, ours]), &living), ViewState::Bound);
+        assert_eq!(bound(&table(&["20 20 0:9 / / rw - rootfs r rw", proc, ours]), &living), ViewState::Bound);
+        let ring = ["1 2 0:1 / / rw - a a rw", "2 1 0:1 / / rw - a a rw"];
+        assert_eq!(bound(&table(&ring), &living), ViewState::No);
         assert_eq!(unescape("/a\\040b\\134040"), PathBuf::from("/a b\\040"));
-        assert_eq!(mounts(b"\nx\n1 2 3\n - a\n").len(), 0);
+        assert_eq!(mounts(b"\nx\n1 2 3\n - a\nx y 0:1 / / rw - a a rw\n").len(), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_mount_table_is_harmless(
+            rows in proptest::collection::vec((0u64..5, 0u64..5, 0usize..4), 0..8),
+            junk in "\\PC{0,40}",
+        ) {
+            let points = ["/", "/proc", "/proc/meminfo", "/x"];
+            let mut text = junk;
+            for (id, parent, point) in rows {
+                text += &format!("\n{id} {parent} 0:7 / {} rw - fuse.ownproc o rw", points[point]);
+            }
+            let _ = bound(&mounts(text.as_bytes()), &["0:7".to_owned()]);
+        }
     }
 }

@@ -13,13 +13,10 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::message::{
-    ClientHello, ContainerInfo, Hello, Refusal, RefusalKind, Registered, Reply, Request, ShowTarget, Status,
-    VERSION,
-};
+use super::client;
+use super::conversation::Service;
+use super::message::{ContainerInfo, Hello, Refusal, RefusalKind, Registered, ShowTarget, Status, VERSION};
 use super::paths::Paths;
-use super::wire::{self, MAX_FDS, MAX_FRAME, WireError};
-use super::{client, peer};
 use crate::model::{ContainerName, Nsec, Policies};
 
 /// Clients served at once; the next one is refused at once.
@@ -85,6 +82,7 @@ pub struct Server {
     paths: Paths,
     listener: OwnedFd,
     lock: OwnedFd,
+    deadline: Duration,
 }
 
 impl Server {
@@ -123,13 +121,19 @@ impl Server {
         // The directory is 0700 already, so nobody else can come in between.
         rustix::fs::chmod(&paths.socket, Mode::RUSR | Mode::WUSR).map_err(errno(&paths.socket))?;
         listen(&listener, 128).map_err(errno(&paths.socket))?;
-        Ok(Self { paths, listener, lock })
+        Ok(Self { paths, listener, lock, deadline: DEADLINE })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// Another time than [`DEADLINE`] for each message.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Serves on threads of its own until [`Running::stop`].
@@ -141,23 +145,18 @@ impl Server {
             mount: self.paths.mount.clone(),
             started: boottime(),
         };
+        let service = Arc::new(Service { hello, handler, deadline: self.deadline });
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let clients = Arc::new(AtomicUsize::new(0));
         let paths = self.paths.clone();
         let (stopped, admitted) = (Arc::clone(&stop), Arc::clone(&clients));
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || self.accept_loop(stopped.as_fd(), &admitted, &hello, &handler))?;
+            .spawn(move || self.accept_loop(stopped.as_fd(), &admitted, &service))?;
         Ok(Running { paths, stop, clients, thread: Some(thread) })
     }
 
-    fn accept_loop(
-        &self,
-        stop: BorrowedFd<'_>,
-        clients: &Arc<AtomicUsize>,
-        hello: &Hello,
-        handler: &Arc<dyn Handler>,
-    ) {
+    fn accept_loop(&self, stop: BorrowedFd<'_>, clients: &Arc<AtomicUsize>, service: &Arc<Service>) {
         let _held_for_life = &self.lock;
         loop {
             let mut fds =
@@ -170,7 +169,7 @@ impl Server {
                 return;
             }
             match accept_with(&self.listener, SocketFlags::CLOEXEC) {
-                Ok(socket) => admit(socket, clients, hello, handler),
+                Ok(socket) => admit(socket, clients, service),
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                 Err(errno) => {
                     // Out of descriptors or memory: the connection stays in the queue, so do not spin.
@@ -199,6 +198,12 @@ impl Running {
         self.end();
     }
 
+    /// Clients that are being served now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::Acquire)
+    }
+
     fn end(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if let Err(error) = std::fs::remove_file(&self.paths.socket) {
@@ -213,7 +218,7 @@ impl Running {
             Err(errno) => log::error!("control socket: eventfd: {errno}"),
         }
         let end = Instant::now() + STOP_PATIENCE;
-        while self.clients.load(Ordering::Acquire) > 0 && Instant::now() < end {
+        while self.clients() > 0 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -245,113 +250,22 @@ impl Drop for Place {
     }
 }
 
-fn admit(socket: OwnedFd, clients: &Arc<AtomicUsize>, hello: &Hello, handler: &Arc<dyn Handler>) {
+fn admit(socket: OwnedFd, clients: &Arc<AtomicUsize>, service: &Arc<Service>) {
     let Some(place) = Place::take(clients) else {
         let reason = format!("{MAX_CLIENTS} clients are being served already; try again");
         // Fits into the empty send buffer, so it does not wait.
-        return refuse(socket.as_fd(), Refusal::new(RefusalKind::Busy, reason));
+        return service.refuse(socket.as_fd(), Refusal::new(RefusalKind::Busy, reason));
     };
-    let (hello, handler) = (hello.clone(), Arc::clone(handler));
+    let service = Arc::clone(service);
     let spawned = std::thread::Builder::new().name("control-client".to_owned()).spawn(move || {
         let _place = place;
-        if let Err(error) = serve_client(socket.as_fd(), &hello, &*handler) {
+        if let Err(error) = service.converse(socket.as_fd()) {
             log::debug!("control client: {error}");
         }
+        drop(socket); // before its place is free
     });
     if let Err(error) = spawned {
         log::warn!("control socket: no thread for a client: {error}");
-    }
-}
-
-/// One client from its first to its last byte.
-fn serve_client(socket: BorrowedFd<'_>, hello: &Hello, handler: &dyn Handler) -> Result<(), WireError> {
-    if let Err(refusal) = peer::check(socket) {
-        refuse(socket, refusal);
-        return Ok(());
-    }
-    let greeting: ClientHello = expect(socket, 0, |frame| frame.parse())?;
-    wire::send_json(socket, &Reply::Hello(hello.clone()), &[], Instant::now() + DEADLINE)?;
-    if greeting.version != VERSION {
-        // The client sees the difference in the hello and says what to do.
-        return Ok(());
-    }
-    let (request, fds) = expect(socket, MAX_FDS, |frame| Ok((frame.parse::<Request>()?, frame.fds)))?;
-    match answer(request, fds, handler) {
-        Ok(Answer::Reply(reply)) => wire::send_json(socket, &reply, &[], Instant::now() + DEADLINE),
-        Ok(Answer::Bytes(bytes)) => {
-            let head = Reply::Bytes { len: bytes.len() as u64 };
-            wire::send_json(socket, &head, &[], Instant::now() + DEADLINE)?;
-            bytes
-                .chunks(MAX_FRAME)
-                .try_for_each(|chunk| wire::send_frame(socket, chunk, &[], Instant::now() + DEADLINE))
-        }
-        Err(refusal) => {
-            refuse(socket, refusal);
-            Ok(())
-        }
-    }
-}
-
-/// Receives one message; tells the client what is wrong with it.
-fn expect<T>(
-    socket: BorrowedFd<'_>,
-    max_fds: usize,
-    parse: impl FnOnce(wire::Frame) -> Result<T, WireError>,
-) -> Result<T, WireError> {
-    wire::receive(socket, max_fds, Instant::now() + DEADLINE).and_then(parse).inspect_err(|error| {
-        if !matches!(error, WireError::Closed | WireError::Truncated) {
-            refuse(socket, Refusal::new(RefusalKind::Malformed, error.to_string()));
-        }
-    })
-}
-
-enum Answer {
-    Reply(Reply),
-    Bytes(Vec<u8>),
-}
-
-fn answer(request: Request, fds: Vec<OwnedFd>, handler: &dyn Handler) -> Result<Answer, Refusal> {
-    if !fds.is_empty() && !matches!(request, Request::Register { .. }) {
-        return Err(Refusal::new(
-            RefusalKind::BadDescriptor,
-            "file descriptors came with a request that takes none",
-        ));
-    }
-    Ok(match request {
-        Request::Hello => Answer::Reply(Reply::Done),
-        Request::Register { name, policies } => {
-            let mut fds = fds.into_iter();
-            let (Some(pidfd), groups) = (fds.next(), fds.by_ref().collect::<Vec<_>>()) else {
-                return Err(Refusal::new(
-                    RefusalKind::BadDescriptor,
-                    "a registration needs a pidfd and the group directories",
-                ));
-            };
-            let request = RegisterRequest { name, policies, pidfd, groups };
-            Answer::Reply(Reply::Registered(handler.register(request)?))
-        }
-        Request::Unregister { name } => {
-            handler.unregister(&name)?;
-            Answer::Reply(Reply::Done)
-        }
-        Request::List => Answer::Bytes(
-            serde_json::to_vec(&handler.list())
-                .map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?,
-        ),
-        Request::Show { target, file } => Answer::Bytes(handler.show(&target, &file)?),
-        Request::Status => Answer::Reply(Reply::Status(handler.status())),
-        Request::Umount { force } => {
-            handler.umount(force)?;
-            Answer::Reply(Reply::Done)
-        }
-    })
-}
-
-/// Says why, as far as the client listens.
-fn refuse(socket: BorrowedFd<'_>, refusal: Refusal) {
-    log::debug!("control client refused: {refusal}");
-    if let Err(error) = wire::send_json(socket, &Reply::Refused(refusal), &[], Instant::now() + DEADLINE) {
-        log::debug!("control client: {error}");
     }
 }
 

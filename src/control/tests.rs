@@ -69,11 +69,17 @@ struct Set {
 }
 
 fn set_up() -> Set {
+    set_up_with(server::DEADLINE)
+}
+
+/// A slow machine must not make a client look slow.
+fn set_up_with(deadline: Duration) -> Set {
     let dir = tempfile::tempdir().unwrap();
     let paths = Paths::under(&dir.path().join("run"), &dir.path().join("mount"));
     let recorder = Arc::new(Recorder::default());
     let handler: Arc<dyn Handler> = recorder.clone();
-    let running = Server::bind(paths.clone()).unwrap().start(handler).unwrap();
+    let server = Server::bind(paths.clone()).unwrap().with_deadline(deadline);
+    let running = server.start(handler).unwrap();
     Set { paths, recorder, running, _dir: dir }
 }
 
@@ -219,21 +225,22 @@ fn slow_clients_are_cut_off() {
 }
 
 #[test]
-fn one_that_does_not_read_holds_nobody_up() {
-    let set = set_up();
-    let stream = set.raw();
+fn one_that_does_not_read_is_cut_off() {
+    let set = set_up_with(Duration::from_millis(300));
+    let mut stream = set.raw();
     hello(&stream);
-    let request = Request::Show { target: ShowTarget::Name(name("web")), file: "x".repeat(1000) };
+    let request = Request::Show { target: ShowTarget::Name(name("web")), file: "x".repeat(100) };
     wire::send_json(stream.as_fd(), &request, &[], soon()).unwrap();
-    let begun = Instant::now();
+    // 5 MB do not fit into the socket. Meanwhile others are served.
     set.client();
-    assert!(begun.elapsed() < Duration::from_millis(900));
-    // 50 MB do not fit into the socket: the daemon gives up, and the stream ends before they are all there.
-    std::thread::sleep(Duration::from_millis(2500));
+    let end = Instant::now() + Duration::from_secs(60);
+    while set.running.clients() > 0 {
+        assert!(Instant::now() < end, "it holds its place for ever");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let mut rest = Vec::new();
-    let mut stream = stream;
-    let end = stream.read_to_end(&mut rest);
-    assert!(end.is_err() || rest.len() < 50_000_000, "{}", rest.len());
+    let whole = stream.read_to_end(&mut rest).is_ok() && rest.len() >= 5_000_000;
+    assert!(!whole, "nobody was cut off: {} bytes", rest.len());
 }
 
 #[test]
@@ -384,13 +391,13 @@ fn who_asked_for_the_end_is_answered() {
 
 #[test]
 fn the_33rd_client_is_refused_at_once() {
-    let set = set_up();
+    let set = set_up_with(Duration::from_secs(60));
     let crowd: Vec<UnixStream> = (0..server::MAX_CLIENTS).map(|_| set.raw()).collect();
     // The accept queue is in order, so all of the crowd is in before this one.
     let error = Client::at(set.paths.clone()).unwrap_err();
     assert_eq!(error.refusal(), Some(RefusalKind::Busy), "{error}");
     drop(crowd);
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     while Client::at(set.paths.clone()).is_err() {
         assert!(Instant::now() < end, "places are never free again");
         std::thread::sleep(Duration::from_millis(10));

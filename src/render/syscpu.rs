@@ -138,7 +138,7 @@ pub fn rewrite_cpu_mask(text: &str, shown: &ShownCpus, out: &mut Vec<u8>) {
 }
 
 fn translate(host: &CpuSet, shown: &ShownCpus) -> CpuSet {
-    host.and(&shown.physical).iter().filter_map(|cpu| shown.displayed(cpu)).collect()
+    host.iter().filter_map(|cpu| shown.displayed(cpu)).collect()
 }
 
 fn push_list(set: &CpuSet, out: &mut Vec<u8>) {

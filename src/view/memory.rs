@@ -157,7 +157,7 @@ pub fn memory(reading: &MemoryReading, host: &HostMeminfo, policies: &Policies) 
     let available = memory_available(&reading.levels, host).value.min(total);
     let free = memory_headroom(&reading.levels, host).value.min(available);
     let swap_total = effective_swap(reading, host, policies).value;
-    let swap_free = swap_headroom(reading, host, policies).value.min(swap_total);
+    let swap_free = swap_headroom(reading, host, policies).value;
     MemoryView {
         total,
         free,

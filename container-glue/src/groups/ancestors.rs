@@ -23,8 +23,7 @@ pub fn tighter(groups: &Groups, limits: &Limits) -> Vec<String> {
         }
     }
     if let (Some(asked), Some((leaf, hierarchy))) = (limits.cpus, groups.of("cpu")) {
-        let read = |level: &Path| if hierarchy.v2 { quota_v2(level) } else { quota_v1(level) };
-        if let Some((least, level)) = least(leaf, hierarchy, read).filter(|(least, _)| *least < asked) {
+        if let Some((least, level)) = quota(leaf, hierarchy).filter(|(least, _)| *least < asked) {
             notes.push(format!("{level} allows {} CPUs, fewer than --cpus {}", cpus(least), cpus(asked)));
         }
     }
@@ -35,6 +34,11 @@ pub fn tighter(groups: &Groups, limits: &Limits) -> Vec<String> {
         }
     }
     notes
+}
+
+/// The least CPU quota of the levels above `leaf`, in microseconds per [`PERIOD_US`], with that level's path.
+pub fn quota(leaf: &Path, hierarchy: &Hierarchy) -> Option<(u64, String)> {
+    least(leaf, hierarchy, |level| if hierarchy.v2 { quota_v2(level) } else { quota_v1(level) })
 }
 
 /// The least value over the levels above `leaf`, with that level's path.

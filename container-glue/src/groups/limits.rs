@@ -88,6 +88,9 @@ fn memory(leaf: &Path, hierarchy: &Hierarchy, limits: &Limits) -> Result<(), Gro
 fn cpu(leaf: &Path, hierarchy: &Hierarchy, limits: &Limits) -> Result<(), GroupError> {
     let controller = CpuController::new(leaf.to_owned(), hierarchy.mount.clone(), hierarchy.v2);
     if let Some(quota) = limits.cpus {
+        // v1 refuses (EINVAL) a group more than its ancestors have; v2 takes it, to the same effect
+        let above = super::ancestors::quota(leaf, hierarchy).filter(|_| !hierarchy.v2);
+        let quota = above.map_or(quota, |(least, _)| quota.min(least));
         let file = if hierarchy.v2 { "cpu.max" } else { "cpu.cfs_quota_us" };
         let done = controller.set_cfs_quota_and_period(Some(signed(quota)), Some(PERIOD_US));
         checked(done, &leaf.join(file), &quota.to_string())?;

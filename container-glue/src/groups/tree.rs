@@ -17,8 +17,8 @@ const DELEGATED: &[&str] = &["memory", "cpu", "cpuset", "pids", "io"];
 /// A group that has just lost its last process may still be busy for some milliseconds.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The container's groups, one per hierarchy; removed by [`Groups::remove`] (and by a later launch if this one is
-/// killed: their paths are in its state file).
+/// The container's groups, one per hierarchy. Their paths are in the launcher's state file, by which they are removed
+/// at the end (or by a later launch, if this one is killed).
 #[derive(Debug)]
 pub struct Groups {
     /// Each hierarchy with the path of the container's group in it.
@@ -31,7 +31,21 @@ impl Groups {
         hierarchies.0.iter().map(|h| h.mount.join(parent).join(name.as_str())).collect()
     }
 
-    /// Makes the group `parent/name` in every hierarchy. What was made is removed again when a later step fails.
+    /// The levels above those paths that are not there yet, upper ones first.
+    pub fn missing_parents(hierarchies: &Hierarchies, parent: &Path) -> Vec<PathBuf> {
+        let levels = |mount: &Path| -> Vec<PathBuf> {
+            parent
+                .ancestors()
+                .filter(|level| !level.as_os_str().is_empty())
+                .map(|level| mount.join(level))
+                .collect()
+        };
+        let all = hierarchies.0.iter().flat_map(|hierarchy| levels(&hierarchy.mount).into_iter().rev());
+        all.filter(|level| !level.exists()).collect()
+    }
+
+    /// Makes the group `parent/name` in every hierarchy. What is made stays when a later step fails: the caller has
+    /// written down what to remove.
     pub fn create(
         hierarchies: &Hierarchies,
         parent: &Path,
@@ -39,20 +53,10 @@ impl Groups {
     ) -> Result<Self, GroupError> {
         let mut groups = Self { leaves: Vec::new() };
         for (hierarchy, leaf) in hierarchies.0.iter().zip(Self::paths(hierarchies, parent, name)) {
-            let made = make_parents(hierarchy, parent).and_then(|()| match std::fs::create_dir(&leaf) {
-                Ok(()) => Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(GroupError::Taken(leaf.clone())),
-                Err(e) => Err(GroupError::io("create group", &leaf, e)),
-            });
-            if let Err(error) = made {
-                groups.remove();
-                return Err(error);
-            }
-            groups.leaves.push((hierarchy.clone(), leaf.clone()));
-            if let Err(error) = copy_cpuset(hierarchy, &leaf) {
-                groups.remove();
-                return Err(error);
-            }
+            make_parents(hierarchy, parent)?;
+            std::fs::create_dir(&leaf).map_err(|e| GroupError::io("create group", &leaf, e))?;
+            copy_cpuset(hierarchy, &leaf)?;
+            groups.leaves.push((hierarchy.clone(), leaf));
         }
         Ok(groups)
     }
@@ -63,11 +67,6 @@ impl Groups {
             .iter()
             .find(|(hierarchy, _)| hierarchy.controllers.iter().any(|name| name == controller))
             .map(|(hierarchy, leaf)| (leaf.as_path(), hierarchy))
-    }
-
-    /// All groups.
-    pub fn leaves(&self) -> impl Iterator<Item = (&Hierarchy, &Path)> {
-        self.leaves.iter().map(|(hierarchy, leaf)| (hierarchy, leaf.as_path()))
     }
 
     /// A descriptor of the v2 group for CLONE_INTO_CGROUP.
@@ -87,17 +86,6 @@ impl Groups {
             write(&leaf.join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
-    }
-
-    /// Removes the groups, and their parents where those are empty. Problems are reported, not returned: there is
-    /// nothing that the caller could do, and a later launch tries again.
-    pub fn remove(&mut self) {
-        for (hierarchy, leaf) in self.leaves.drain(..).rev() {
-            if let Err(error) = remove_tree(&leaf) {
-                log::warn!("cannot remove group {}: {error}", leaf.display());
-            }
-            remove_empty_parents(&hierarchy.mount, &leaf);
-        }
     }
 }
 
@@ -209,16 +197,6 @@ pub fn remove_tree(group: &Path) -> io::Result<()> {
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => return other,
-        }
-    }
-}
-
-/// Removes the levels between a removed group and the hierarchy's root, as far as they hold nothing: rmdir refuses
-/// the others.
-pub fn remove_empty_parents(mount: &Path, leaf: &Path) {
-    for level in leaf.ancestors().skip(1).take_while(|level| *level != mount && level.starts_with(mount)) {
-        if std::fs::remove_dir(level).is_err() {
-            break;
         }
     }
 }

@@ -1,6 +1,8 @@
 //! /dev: a tmpfs with the nodes that programs rely on, a terminal namespace, shared memory, message queues.
 
-use std::io;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, makedev};
 
@@ -51,10 +53,21 @@ pub fn mount(root: &Root, memory: Option<u64>) -> Result<(), SetupError> {
     ];
     let pts = mounts::filesystem("devpts", &pts_options, mounts::NOSUID_NOEXEC)?;
     mounts::attach(&pts, &root.directory("dev/pts")?)?;
-    let shm = mounts::filesystem("tmpfs", &tmpfs_options("1777", memory, 2), mounts::NOSUID_NODEV_NOEXEC)?;
+    let shm = mounts::filesystem("tmpfs", &tmpfs_options("1777", memory), mounts::NOSUID_NODEV_NOEXEC)?;
     mounts::attach(&shm, &root.directory("dev/shm")?)?;
     let mqueue = mounts::filesystem("mqueue", &[], mounts::NOSUID_NODEV_NOEXEC)?;
-    mounts::attach(&mqueue, &root.directory("dev/mqueue")?)
+    mounts::attach(&mqueue, &root.directory("dev/mqueue")?)?;
+    console(root)
+}
+
+/// The caller's terminal as /dev/console. Its own name leads into the host's devpts; ttyname(3) finds it here.
+fn console(root: &Root) -> Result<(), SetupError> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let mut standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter();
+    let Some(terminal) = standard.find(IsTerminal::is_terminal) else { return Ok(()) };
+    let what = || "cannot bind the terminal over /dev/console".to_owned();
+    let node = mounts::open_host(Path::new(&mounts::proc_path(&terminal))).step(what)?;
+    mounts::attach(&mounts::copy(&node, false).step(what)?, &root.file("dev/console")?)
 }
 
 /// netdevice(7): sets IFF_UP of `lo`.

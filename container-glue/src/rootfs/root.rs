@@ -20,7 +20,7 @@ pub fn mount(rootfs: Option<&Path>, memory: Option<u64>) -> Result<Root, SetupEr
         .transpose()?;
     // a tmpfs over the launcher's state directory, in this mount namespace only. Mounted by a process in the
     // container's groups, so that what is written to it is charged to the container.
-    let scratch = mounts::filesystem("tmpfs", &tmpfs_options("0700", memory, 1), mounts::NOSUID_NODEV)?;
+    let scratch = mounts::filesystem("tmpfs", &tmpfs_options("0700", memory), mounts::NOSUID_NODEV)?;
     let over = mounts::open_host(Path::new(state::DIR)).step(|| format!("cannot open {}", state::DIR))?;
     mounts::attach(&scratch, &over)?;
     let make = |name: &str, mode| {
@@ -57,16 +57,17 @@ pub fn mount(rootfs: Option<&Path>, memory: Option<u64>) -> Result<Root, SetupEr
 /// Fresh /run and /tmp.
 pub fn mount_scratch(root: &Root, memory: Option<u64>) -> Result<(), SetupError> {
     for (path, mode) in [("run", "0755"), ("tmp", "1777")] {
-        let tmpfs = mounts::filesystem("tmpfs", &tmpfs_options(mode, memory, 2), mounts::NOSUID_NODEV)?;
+        let tmpfs = mounts::filesystem("tmpfs", &tmpfs_options(mode, memory), mounts::NOSUID_NODEV)?;
         mounts::attach(&tmpfs, &root.directory(path)?)?;
     }
     Ok(())
 }
 
-/// A tmpfs as large as a machine of the container's memory would have it: the whole or a part of the limit. Without
-/// a limit the kernel's default, half of the host's memory.
-pub fn tmpfs_options(mode: &str, memory: Option<u64>, part: u64) -> Vec<Opt<'static>> {
+/// A tmpfs as large as a machine of the container's memory would have it: half of that. Then one that is filled
+/// means "no space left" to the writer; as large as the limit, it would mean death by the OOM killer for all, since
+/// what lies there cannot be reclaimed. Without a limit the kernel's default applies, half of the host's memory.
+pub fn tmpfs_options(mode: &str, memory: Option<u64>) -> Vec<Opt<'static>> {
     let mut options = vec![Opt::Value("mode", mode.to_owned())];
-    options.extend(memory.map(|bytes| Opt::Value("size", (bytes / part).to_string())));
+    options.extend(memory.map(|bytes| Opt::Value("size", (bytes / 2).to_string())));
     options
 }

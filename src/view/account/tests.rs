@@ -270,10 +270,12 @@ fn s7_a_change_of_the_binding_level_starts_from_its_counters_then() {
     bench.reading.levels[1].quota = Quota::new(Usec(50 * MS), Usec(100 * MS));
     assert_eq!(bench.read(S).steal.0, 0);
     // A level that is seen later brings its past along.
-    bench.reading.levels.push(CpuLevel { nr_throttled: 99, throttled: Usec(9 * S), ..quota(10 * MS) });
-    bench.reading.levels[2].usage = Usec(9 * S);
-    bench.burn(10 * MS, 0);
+    let past = CpuLevel { nr_throttled: 99, throttled: Usec(9 * S), usage: Usec(9 * S), ..quota(10 * MS) };
+    bench.reading.levels.insert(0, past);
     assert_eq!(bench.read(S).steal.0, 0);
+    bench.reading.throttled_local = Some(Usec(9 * S));
+    bench.reading.levels[0].nr_throttled += 10;
+    assert_eq!(bench.read(S).steal.0, 0, "and so does cpu.stat.local");
 }
 
 #[test]
@@ -374,7 +376,8 @@ fn s10_a_reading_that_is_not_newer_is_ignored() {
     (bench.now, bench.reading) = (late, late_reading);
     assert_eq!(bench.read(S), newer.0);
     bench.reading = newer.1;
-    assert_eq!(bench.read(2 * S).user.0, 600 * MS, "nothing is counted twice");
+    let total = bench.read(2 * S);
+    assert_eq!((total.user.0, total.idle.0), (600 * MS, 2400 * MS), "nothing is counted twice");
 }
 
 #[test]

@@ -136,6 +136,10 @@ fn m3_available_is_at_most_the_total_and_the_hosts() {
     // memory.stat may run ahead of memory.current.
     let ahead = MemoryLevel { reclaimable: mib(200), ..level(Some(256), 100) };
     assert_eq!(view(&[ahead]).available, mib(256));
+    let high = MemoryLevel { high: Some(mib(150)), ..ahead };
+    assert_eq!(view(&[high]).available, mib(150));
+    let odd = HostMeminfo { available: mib(9000), ..host() };
+    assert_eq!(memory(&MemoryReading::default(), &odd, &Policies::default()).available, mib(8000));
     assert_eq!(view(&[level(Some(7900), 0)]).available, mib(7000));
 }
 
@@ -237,6 +241,8 @@ fn m9_huge_pages_are_bounded_by_every_level_and_the_hosts_pool() {
     assert_eq!(shown(&small), HugetlbView { pages_total: 20, pages_free: 5, total: mib(40) });
     let full = shown(&[level(2, Some(40), 60)]);
     assert_eq!((full.pages_total, full.pages_free), (20, 0));
+    let odd = HostMeminfo { text: host.text.replace("Free: 80", "Free: 800").into(), ..host.clone() };
+    assert_eq!(hugetlb(&[], &odd).pages_free, 100);
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Report<'_> {
             ),
             ("aggregate, us of wall time per read", |cell| cell.aggregate),
         ] {
-            _ = write!(out, "\n{title}\n{:<9} {:<14}", "file", "readers, way");
+            _ = write!(out, "\n{title}\n{:<9} {:<16}", "file", "readers, way");
             let paid = title.starts_with("daemon");
             let shown = |source: &&crate::stage::Source| !paid || source.server.is_some();
             self.stage
@@ -134,7 +134,7 @@ impl Report<'_> {
                 .for_each(|source| _ = write!(out, " {:>12}", source.name));
             for &block in &self.plan.blocks {
                 for (name, key) in self.rows(block) {
-                    _ = write!(out, "\n{name:<9} {:<14}", short(block));
+                    _ = write!(out, "\n{name:<9} {:<16}", short(block));
                     for (source, column) in self.stage.sources.iter().zip(0_usize..) {
                         if shown(&source) {
                             let cell = self.summary(Key { source: column, ..key });

@@ -42,12 +42,13 @@ pub struct Server {
     pub process: Tied,
 }
 
-/// The stage. Fields are dropped in this order: the container before its daemon, readers before their groups.
+/// The stage. Fields are dropped in this order: readers before the groups they sit in, the container before its
+/// daemon.
 #[derive(Debug, Default)]
 pub struct Stage {
-    container: Option<Tied>,
     /// The reading processes; 0 is the one in our own group.
     pub readers: Vec<Reader>,
+    container: Option<Tied>,
     /// The servers, in the order they were started.
     pub servers: Vec<Server>,
     /// The columns.
