@@ -25,7 +25,8 @@ pub const CASES: &[Row] = &[
 /// Burns in a container; what its stat counted and what the burner itself measured, in milliseconds.
 fn burn(shell: &mut Shell, how: &str) -> Outcome<(u64, u64)> {
     let before = shell.stat()?.total;
-    let burned = shell.run(&format!("{OWN_INSIDE} tool burn {how}"))?.trim().parse().doing("milliseconds burned")?;
+    let burned =
+        shell.run(&format!("{OWN_INSIDE} tool burn {how}"))?.trim().parse().doing("milliseconds burned")?;
     Ok((shell.stat()?.total.since(&before)?.used() * 10, burned))
 }
 
