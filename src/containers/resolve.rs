@@ -141,10 +141,11 @@ impl Resolver {
         };
         let key = Key { pidns: reader.pidns, reader: own_text, init: init_text };
         let generation = self.registry.generation();
-        if let Some(known) = self.views.read().get(&key) {
-            if known.generation == generation && known.view.is_alive() {
-                return Some(known.view.clone());
-            }
+        if let Some(known) = self.views.read().get(&key)
+            && known.generation == generation
+            && known.view.is_alive()
+        {
+            return Some(known.view.clone());
         }
         let view = self.find(&key, init.as_deref());
         let mut views = self.views.write();
@@ -225,10 +226,10 @@ impl Resolver {
     /// The reader's kept `/proc/TID/cgroup` and its text now.
     fn known_reader(&self, pid: HostPid) -> Option<(Arc<Reader>, Box<[u8]>)> {
         let known = self.readers.lock().get(&pid).cloned();
-        if let Some(reader) = known {
-            if let Ok(text) = read_fd(reader.cgroup.as_fd(), bytes) {
-                return Some((reader, text));
-            }
+        if let Some(reader) = known
+            && let Ok(text) = read_fd(reader.cgroup.as_fd(), bytes)
+        {
+            return Some((reader, text));
         }
         let process = self.host.process(pid)?;
         let cgroup = process.keep("cgroup")?;
@@ -246,10 +247,10 @@ impl Resolver {
     /// The init of a pid namespace, and the text of its `/proc/PID/cgroup` now.
     fn init(&self, pidns: u64, reader: HostPid) -> Option<(Arc<Init>, Box<[u8]>)> {
         let known = self.inits.read().get(&pidns).cloned();
-        if let Some(init) = known {
-            if let Ok(text) = read_fd(init.cgroup.as_fd(), bytes) {
-                return Some((init, text));
-            }
+        if let Some(init) = known
+            && let Ok(text) = read_fd(init.cgroup.as_fd(), bytes)
+        {
+            return Some((init, text));
         }
         let pid = pidns::init_of(&self.host, reader, pidns)?;
         // One descriptor of the process: nothing below can be about another that was given its number.
@@ -292,10 +293,10 @@ impl Resolver {
             .into_iter()
             .filter_map(|entry| self.ancestry(&entry, &own).map(|depth| (depth, entry)))
             .max_by_key(|(depth, _)| *depth);
-        if let Some((depth, entry)) = registered {
-            if init.is_none_or(|init| !init.own_cgroupns) || depth >= self.depth(&groups) {
-                return self.contained(&entry);
-            }
+        if let Some((depth, entry)) = registered
+            && (init.is_none_or(|init| !init.own_cgroupns) || depth >= self.depth(&groups))
+        {
+            return self.contained(&entry);
         }
         self.by_groups(key.pidns, &groups, init)
     }
@@ -309,10 +310,11 @@ impl Resolver {
         let key = (pidns, groups.clone());
         let start = init.map_or(Nsec::ZERO, |init| init.start);
         let mut unregistered = self.unregistered.lock();
-        if let Some(known) = unregistered.get(&key) {
-            if !known.subject.groups.is_gone() && known.subject.start == start {
-                return View::Container(Arc::clone(known));
-            }
+        if let Some(known) = unregistered.get(&key)
+            && !known.subject.groups.is_gone()
+            && known.subject.start == start
+        {
+            return View::Container(Arc::clone(known));
         }
         match GroupSet::open(&self.layout, groups) {
             Ok(set) => {

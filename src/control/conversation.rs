@@ -43,7 +43,7 @@ impl Service {
                 self.send(socket, &Reply::Bytes { len: bytes.len() as u64 })?;
                 bytes
                     .chunks(MAX_FRAME)
-                    .try_for_each(|chunk| wire::send_frame(socket, chunk, &[], self.from_now()))
+                    .try_for_each(|chunk| wire::send_frame(socket, chunk, &[], self.until()))
             }
             Err(refusal) => {
                 self.refuse(socket, refusal);
@@ -67,7 +67,7 @@ impl Service {
         max_fds: usize,
         parse: impl FnOnce(Frame) -> Result<T, WireError>,
     ) -> Result<T, WireError> {
-        wire::receive(socket, max_fds, self.from_now()).and_then(parse).inspect_err(|error| {
+        wire::receive(socket, max_fds, self.until()).and_then(parse).inspect_err(|error| {
             if !matches!(error, WireError::Closed | WireError::Truncated) {
                 self.refuse(socket, Refusal::new(RefusalKind::Malformed, error.to_string()));
             }
@@ -113,10 +113,11 @@ impl Service {
     }
 
     fn send(&self, socket: BorrowedFd<'_>, reply: &Reply) -> Result<(), WireError> {
-        wire::send_json(socket, reply, &[], self.from_now())
+        wire::send_json(socket, reply, &[], self.until())
     }
 
-    fn from_now(&self) -> Instant {
+    /// When a message that begins now must be whole.
+    fn until(&self) -> Instant {
         Instant::now() + self.deadline
     }
 }

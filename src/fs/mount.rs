@@ -80,32 +80,21 @@ pub fn inspect(path: &Path) -> Result<Found, MountError> {
     }
 }
 
-/// Whether the topmost mount on `path` in this mount namespace is of our type.
+/// Whether what `path` leads to lies on a mount of our type, and is its root.
 fn is_ours(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    // By the mount's id: the order of the lines says nothing about what lies on top.
+    let Ok(stat) = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID) else { return false };
     let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return false };
-    let Ok(path) = path.canonicalize() else { return false };
-    text.lines()
-        .rfind(|line| line.split(' ').nth(4).is_some_and(|point| unescape(point) == path))
-        .is_some_and(|line| {
-            line.split_once(" - ")
-                .is_some_and(|(_, tail)| tail.split(' ').next() == Some(settings::MOUNT_TYPE))
-        })
+    stat.stx_ino == crate::fs::inode::Place::ROOT.ino()
+        && mount_type(&text, stat.stx_mnt_id) == Some(settings::MOUNT_TYPE)
 }
 
-/// Undoes the octal escapes of mountinfo's paths (`\040` for a space).
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = (bytes[at] == b'\\')
-            .then(|| text.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok()))
-            .flatten();
-        plain.push(octal.unwrap_or(bytes[at]));
-        at += if octal.is_some() { 4 } else { 1 };
-    }
-    std::ffi::OsString::from_vec(plain).into()
+/// The file system type of a mount, by its id.
+fn mount_type(mountinfo: &str, id: u64) -> Option<&str> {
+    let line =
+        mountinfo.lines().find(|line| line.split(' ').next().and_then(|n| n.parse().ok()) == Some(id))?;
+    line.split_once(" - ")?.1.split(' ').next()
 }
 
 /// Mounts the connection behind `device` on `path`, read-only.
@@ -172,9 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn escapes_of_mountinfo() {
-        assert_eq!(unescape("/a\\040b\\134"), PathBuf::from("/a b\\"));
-        assert_eq!(unescape("/a\\04"), PathBuf::from("/a\\04"));
+    fn types_are_found_by_id() {
+        let text =
+            "30 1 0:50 / /a\\040b rw - fuse.ownproc ownproc rw\n31 30 0:51 / /a rw shared:2 - ext4 x rw\n";
+        assert_eq!(mount_type(text, 30), Some("fuse.ownproc"));
+        assert_eq!(mount_type(text, 31), Some("ext4"));
+        assert_eq!(mount_type(text, 3), None);
     }
 
     #[test]

@@ -44,10 +44,12 @@ pub struct Slot<T> {
     pub rendered: bool,
 }
 
+type Chunk<T> = Box<[Mutex<Slot<T>>]>;
+
 /// All open files.
 #[derive(Debug)]
 pub struct Snapshots<T> {
-    chunks: Vec<OnceLock<Box<[Mutex<Slot<T>>]>>>,
+    chunks: Vec<OnceLock<Chunk<T>>>,
     made: AtomicU32,
     free: [Mutex<Vec<u32>>; SHARDS],
 }

@@ -244,10 +244,10 @@ fn wait_for_answer(path: &Path) -> Result<(), SessionError> {
 /// Each group that is read costs a few descriptors; the soft limit of 1024 is made for select(2).
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        if let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-            log::warn!("cannot raise the limit of open files: {errno}");
-        }
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!("cannot raise the limit of open files: {errno}");
     }
 }
 

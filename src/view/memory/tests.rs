@@ -91,6 +91,8 @@ fn m2_free_is_the_least_headroom() {
 fn m2_usage_above_the_limit_leaves_nothing() {
     let shown = view(&[level(Some(256), 300)]);
     assert_eq!((shown.free, shown.available), (Bytes::ZERO, Bytes::ZERO));
+    let cache = MemoryLevel { reclaimable: mib(100), ..level(Some(256), 300) };
+    assert_eq!((view(&[cache]).free, view(&[cache]).available), (Bytes::ZERO, mib(56)));
 }
 
 #[test]
