@@ -26,6 +26,7 @@ pub const CASES: &[Row] = &[
     ("input_bad_rootfs", Nothing, bad_rootfs),
     ("input_mount_point_is_a_file", Nothing, bad_mount_point),
     ("input_not_root", Nothing, not_root),
+    ("input_no_fuse_device", Nothing, no_fuse_device),
     ("input_bad_commands", Nothing, bad_commands),
 ];
 
@@ -267,6 +268,26 @@ fn not_root() -> Outcome {
     let outcome = check();
     std::fs::remove_dir_all(&dir)?;
     outcome
+}
+
+/// A missing device is found before anything is made.
+fn no_fuse_device() -> Outcome {
+    let mount = daemon::fresh_mount_point("no-device");
+    let command = |program: &str, rest: &str| -> Outcome<Command> {
+        let mut command = Command::new("unshare");
+        let dev = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3";
+        let script = format!("{dev} && exec {}/{program} {rest}", programs::bin_dir()?.display());
+        command.args(["--mount", "sh", "-c", &script]).env("OWNPROC_MOUNT", &mount);
+        Ok(command)
+    };
+    let output = run(&mut command("ownproc", &format!("serve {}", mount.display()))?)?;
+    check_eq!(output.code, 2, "exit code of serve without /dev/fuse ({})", output.stderr);
+    one_line(&output, "serve without /dev/fuse", "/dev/fuse")?;
+    let output = run(&mut command("ownproc-run", &format!("launch --name {} -- true", new_name()))?)?;
+    check_eq!(output.code, 125, "exit code of launch without /dev/fuse ({})", output.stderr);
+    one_line(&output, "launch without /dev/fuse", "/dev/fuse")?;
+    daemon::clean(&mount);
+    Ok(())
 }
 
 fn bad_commands() -> Outcome {

@@ -22,6 +22,7 @@ pub const CASES: &[Row] = &[
     ("run_what_is_left_of_it_ends_with_the_command", Nothing, leftovers_end),
     ("run_launcher_killed_leaves_no_container", Nothing, launcher_killed),
     ("run_options_reach_the_command", Nothing, options),
+    ("run_weight_and_nodes_reach_the_group", Nothing, weight_and_nodes),
     ("run_rootfs", Nothing, rootfs),
     ("run_name_taken", Nothing, name_taken),
     ("run_cgroup_parent", Nothing, cgroup_parent),
@@ -142,6 +143,21 @@ fn options() -> Outcome {
     check_eq!(back.doing("what was written in a volume")?, "back\n", "what was written in a volume");
     let hostname = launched(&[], "hostname")?;
     check!(hostname.starts_with("e2e-"), "the host name is the container's name by default: {hostname:?}");
+    Ok(())
+}
+
+fn weight_and_nodes() -> Outcome {
+    let script = "cat /sys/fs/cgroup/cpu.weight /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null; \
+        cat /sys/fs/cgroup/cpuset.mems /sys/fs/cgroup/cpuset/cpuset.mems 2>/dev/null; true";
+    let [usual, heavy] = [&["--cpuset-mems", "0"][..], &["--cpuset-mems", "0", "--cpu-weight", "300"][..]]
+        .map(|args| launched(args, script));
+    let (usual, heavy) = (usual?, heavy?);
+    let weight = |text: &str| -> Outcome<u64> { Ok(text.lines().next().unwrap_or_default().parse()?) };
+    check!(
+        weight(&heavy)? > 2 * weight(&usual)?,
+        "weight without and with --cpu-weight 300: {usual:?}, {heavy:?}"
+    );
+    check_eq!(heavy.lines().next_back(), Some("0"), "cpuset.mems with --cpuset-mems 0");
     Ok(())
 }
 

@@ -20,6 +20,7 @@ pub const CASES: &[Row] = &[
     ("memory_eaten_is_no_longer_free", Nothing, eaten),
     ("memory_swap_is_the_effective_limit", Nothing, swap),
     ("memory_swap_is_twice_the_limit_by_default", Swap, default_swap),
+    ("memory_swapped_out_lowers_swap_free", Swap, swapped_out),
     ("memory_below_usage_shows_no_negative", Nothing, below_usage),
 ];
 
@@ -131,6 +132,20 @@ fn default_swap() -> Outcome {
     let host = host_meminfo()?.get("SwapTotal");
     let meminfo = Meminfo::parse(&launched(&["-m", "128M"], "cat /proc/meminfo")?)?;
     check_eq!(meminfo.get("SwapTotal"), host.min(131_072), "SwapTotal of -m 128M");
+    Ok(())
+}
+
+fn swapped_out() -> Outcome {
+    let mut shell = Shell::launch(&["-m", "64M", "--memory-swap", "192M"])?;
+    shell.run(&format!(
+        "mkfifo /run/keep; (sleep 1000 >/run/keep) & {} tool eat 100 </run/keep >/run/said &",
+        programs::OWN_INSIDE
+    ))?;
+    shell.run("until grep -q ready /run/said; do sleep 0.05; done")?;
+    let meminfo = shell.meminfo()?;
+    check_eq!(meminfo.get("SwapTotal"), host_meminfo()?.get("SwapTotal").min(131_072), "SwapTotal");
+    let used = meminfo.get("SwapTotal") - meminfo.get("SwapFree");
+    check_in!(used, 30_000..=110_000, "swap in use after 100 of 64 MiB were eaten");
     Ok(())
 }
 

@@ -22,17 +22,23 @@ pub const CASES: &[Row] = &[
     ("time_init_named_with_spaces_and_parentheses", Nothing, odd_init_name),
 ];
 
-/// Burns in a container; what its stat counted against what the burner itself measured, in milliseconds.
-fn burn_and_compare(shell: &mut Shell, burn: &str) -> Outcome {
+/// Burns in a container; what its stat counted and what the burner itself measured, in milliseconds.
+fn burn(shell: &mut Shell, how: &str) -> Outcome<(u64, u64)> {
     let before = shell.stat()?.total;
-    let burned: u64 =
-        shell.run(&format!("{OWN_INSIDE} tool burn {burn}"))?.trim().parse().doing("milliseconds burned")?;
-    let used = shell.stat()?.total.since(&before)?.used() * 10;
-    // 100 ms for the shell, for starting the burner and for `cat`.
+    let burned =
+        shell.run(&format!("{OWN_INSIDE} tool burn {how}"))?.trim().parse().doing("milliseconds burned")?;
+    Ok((shell.stat()?.total.since(&before)?.used() * 10, burned))
+}
+
+fn burn_and_compare(shell: &mut Shell, how: &str) -> Outcome {
+    // What the shell, the start of the burner and `cat` use: the same with nothing to burn.
+    let (overhead, _) = burn(shell, "--cpu-ms 0")?;
+    let (used, burned) = burn(shell, how)?;
+    let want = burned + overhead;
     check_in!(
         used,
-        burned.saturating_sub(60)..=burned + 100,
-        "ms that stat counted while {burned} ms were burned"
+        want.saturating_sub(100)..=want + 100,
+        "ms that stat counted while {burned} ms were burned and {overhead} ms used around it"
     );
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::shell::{Shell, new_name};
 pub const CASES: &[Row] = &[
     ("tree_registered_view_is_readable_from_the_host", Nothing, readable_from_the_host),
     ("tree_host_reader_sees_the_host", Nothing, host_reader),
+    ("tree_reader_without_rights", Nothing, reader_without_rights),
     ("tree_other_container_is_refused", Nothing, other_container),
     ("tree_nested_container_sees_its_own_limits", Nothing, nested),
     ("tree_lookup_does_not_depend_on_the_reader", Nothing, lookup),
@@ -68,6 +69,22 @@ fn host_reader() -> Outcome {
         crate::parse::host_meminfo()?.get("MemTotal"),
         "MemTotal for a reader in the root group"
     );
+    Ok(())
+}
+
+/// An ordinary user in a container sees the container, as root does.
+fn reader_without_rights() -> Outcome {
+    let mut shell = Shell::launch(&["-m", "100M", "--cpus", "1"])?;
+    let user = "setpriv --reuid 1000 --regid 1000 --clear-groups";
+    let meminfo = shell.run(&format!("{user} cat /proc/meminfo"))?;
+    check_eq!(Meminfo::parse(&meminfo)?.get("MemTotal"), 102_400, "MemTotal for an ordinary user");
+    let cpus = shell.run(&format!("{user} getconf _NPROCESSORS_ONLN"))?;
+    check_eq!(cpus, "1\n", "getconf _NPROCESSORS_ONLN for an ordinary user");
+    let group = Group::create("user")?;
+    group.set_memory(64)?;
+    let path = daemon::shared("proc/meminfo")?;
+    let by_reader = Shell::in_pid_namespace(&group, &[])?.run(&format!("{user} cat {}", path.display()))?;
+    check_eq!(Meminfo::parse(&by_reader)?.get("MemTotal"), 65_536, "MemTotal by reader for an ordinary user");
     Ok(())
 }
 
