@@ -7,9 +7,14 @@ pub mod args;
 pub mod failure;
 pub mod output;
 
+mod host;
+mod limits;
+mod ls;
 mod runtime;
 mod serve;
+mod show;
 mod survey;
+mod target;
 mod umount;
 
 use std::process::ExitCode;
@@ -40,19 +45,17 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
     let args = match args {
         Ok(args) => args,
         Err(error) => {
-            // Help and version go to stdout with code 0, usage errors to stderr with code 2.
-            let code = if error.use_stderr() { 2 } else { 0 };
-            return match error.print() {
-                Err(io) if io.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(2),
-                _ => ExitCode::from(code),
-            };
+            return usage(&error);
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error"))
+        .init();
     let done = match &args.command {
         Command::Serve(args) => serve::run(args),
         Command::Umount(args) => umount::run(args),
-        _ => Ok(()),
+        Command::Ls(args) => ls::run(args),
+        Command::Limits(args) => limits::run(args),
+        Command::Show(args) => show::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,4 +65,26 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Help and the version go to stdout with code 0. A wrong usage is one line on stderr with code 2.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let code = if error.use_stderr() { 2 } else { 0 };
+        return match error.print() {
+            Err(io) if io.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(2),
+            _ => ExitCode::from(code),
+        };
+    }
+    let text = error.to_string();
+    let said: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let said = said.join(" ");
+    output::complain(&format!("{}; see `ownproc --help`", said.strip_prefix("error: ").unwrap_or(&said)));
+    ExitCode::from(2)
 }

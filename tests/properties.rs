@@ -1,5 +1,7 @@
 //! Invariants that hold for every reading, sensible or not.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 use std::collections::BTreeMap;
 
 use ownproc::model::host::{CpuinfoBlock, HostStatLine};

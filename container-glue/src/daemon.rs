@@ -1,46 +1,144 @@
 //! Finding or starting the daemon, and registering with it.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+mod start;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use ownproc::model::ContainerName;
+use ownproc::control::{Client, ControlError, Paths, RefusalKind, Registration, build_id};
+use ownproc::fs::mount::{Found, MountError, inspect};
+use ownproc::model::{ContainerName, Policies};
+use ownproc::session::{Options, SessionError};
 
-use crate::args::ServeArgs;
+use crate::args::{DaemonMode, ServeArgs};
 use crate::spec::Spec;
 
 /// Why the daemon does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Not built in yet.
-    #[error("the daemon is not part of this build")]
-    Missing,
+    /// It does not answer, or refuses.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// It refuses, and is of another build: that may be why.
+    #[error(
+        "{source}; that daemon (pid {pid}) is of another build: if it is old, stop it with kill {pid} and repeat"
+    )]
+    OtherBuild {
+        /// The daemon.
+        pid: i32,
+        /// What it said.
+        source: ControlError,
+    },
+    /// It was about to end when it was asked.
+    #[error("the daemon ended just now: repeat the command")]
+    Ending,
+    /// It serves another mount namespace.
+    #[error(
+        "the daemon (pid {pid}) has mounted {}, but not in this mount namespace: run this command beside the daemon, or give another --mount DIR",
+        mount.display()
+    )]
+    Elsewhere {
+        /// The daemon.
+        pid: i32,
+        /// Its mount point.
+        mount: PathBuf,
+    },
+    /// The mount point.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// It was started and ended or hung.
+    #[error("the daemon that was started {what}; its last word, in {}: {last}", log.display())]
+    Start {
+        /// What happened.
+        what: &'static str,
+        /// Its log.
+        log: PathBuf,
+        /// The last line of it.
+        last: String,
+    },
+    /// A step of starting it.
+    #[error("cannot start the daemon: {what}: {source}")]
+    System {
+        /// Which step.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
 }
 
-/// A connection to the daemon.
+/// The daemon of the spec's mount point.
 #[derive(Debug)]
-pub struct Daemon;
+pub struct Daemon {
+    client: Client,
+    registered: bool,
+}
 
-/// Connects to the daemon of the spec's mount point.
-pub fn find_or_start(_spec: &Spec) -> Result<Daemon, DaemonError> {
-    Ok(Daemon)
+/// Connects to the daemon; starts it where there is none and the spec allows that. To be called before anything of
+/// the container exists.
+pub fn find_or_start(spec: &Spec) -> Result<Daemon, DaemonError> {
+    let client = match Client::connect(&spec.mount) {
+        Err(ControlError::NotRunning { .. }) if spec.daemon == DaemonMode::Auto => {
+            start::start(&Paths::new(&spec.mount))?
+        }
+        other => other?,
+    };
+    let hello = client.hello();
+    if inspect(&hello.mount)? != Found::Live {
+        return Err(DaemonError::Elsewhere { pid: hello.pid, mount: hello.mount.clone() });
+    }
+    Ok(Daemon { client, registered: false })
 }
 
 impl Daemon {
     /// Registers the container and returns its directory in the tree.
     pub fn register(
         &mut self,
-        _name: &ContainerName,
-        _init: BorrowedFd<'_>,
-        _groups: &[OwnedFd],
-    ) -> Result<Option<PathBuf>, DaemonError> {
-        Ok(None)
+        name: &ContainerName,
+        init: BorrowedFd<'_>,
+        groups: &[OwnedFd],
+    ) -> Result<PathBuf, DaemonError> {
+        let registration = Registration {
+            name: name.clone(),
+            policies: Policies::default(),
+            pidfd: init,
+            groups: groups.iter().map(AsFd::as_fd).collect(),
+        };
+        match self.client.register(registration) {
+            Ok(registered) => {
+                self.registered = true;
+                Ok(registered.tree)
+            }
+            Err(source) => Err(self.explain(source)),
+        }
     }
 
-    /// Ends the registration.
-    pub fn unregister(&mut self, _name: &ContainerName) {}
+    fn explain(&self, source: ControlError) -> DaemonError {
+        let hello = self.client.hello();
+        match source.refusal() {
+            Some(RefusalKind::Busy) => DaemonError::Ending,
+            _ if matches!(source, ControlError::NotRunning { .. }) => DaemonError::Ending,
+            // these say all that there is to say
+            Some(RefusalKind::NameTaken | RefusalKind::NotAllowed) => source.into(),
+            _ if hello.build != build_id() => DaemonError::OtherBuild { pid: hello.pid, source },
+            _ => source.into(),
+        }
+    }
+
+    /// Ends the registration. The daemon does so by itself when init is dead, so a failure is of no interest.
+    pub fn unregister(&mut self, name: &ContainerName) {
+        if std::mem::take(&mut self.registered) {
+            if let Err(error) = self.client.unregister(name) {
+                log::debug!("unregister {name}: {error}");
+            }
+        }
+    }
 }
 
-/// `__serve`.
-pub fn serve(_args: &ServeArgs) -> Result<u8, DaemonError> {
-    Err(DaemonError::Missing)
+/// `__serve`: the daemon itself.
+pub fn serve(args: &ServeArgs) -> Result<u8, SessionError> {
+    let options =
+        Options { mountpoint: args.mount.clone(), idle_exit: args.idle_exit.map(Duration::from_secs) };
+    ownproc::session::serve(&options).map(|()| 0)
 }

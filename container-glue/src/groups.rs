@@ -7,7 +7,7 @@
 pub mod ancestors;
 pub mod hierarchies;
 pub mod limits;
-mod tree;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 

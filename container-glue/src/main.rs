@@ -29,6 +29,7 @@ use crate::args::{Cli, Verb};
 pub const LAUNCHER_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

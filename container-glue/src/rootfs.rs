@@ -47,7 +47,7 @@ pub struct Plan<'a> {
     /// Hierarchies in which the container has a group.
     pub hierarchies: Vec<&'a Hierarchy>,
     /// The container's directory in the daemon's tree.
-    pub tree: Option<PathBuf>,
+    pub tree: PathBuf,
 }
 
 /// Builds the tree and makes it `/`. Afterwards no mount of the host is reachable.
@@ -56,7 +56,7 @@ pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
     rustix::process::umask(rustix::fs::Mode::empty());
     mounts::make_all_private()?;
     // everything that comes from the host is opened while the host's tree is there
-    let files = plan.tree.as_deref().map(VirtualFiles::open).transpose()?;
+    let files = VirtualFiles::open(&plan.tree)?;
     let volumes = volumes::open(&spec.volumes)?;
     let root = root::mount(spec.rootfs.as_deref(), spec.limits.memory)?;
 
@@ -72,9 +72,7 @@ pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
     }
     volumes::attach(&root, &volumes)?;
     protect::read_only_paths(&root)?;
-    if let Some(files) = files {
-        files.attach(&root)?;
-    }
+    files.attach(&root)?;
     protect::mask_paths(&root)?;
     if spec.read_only {
         mounts::set_attributes(root.fd(), mounts::RDONLY)?;

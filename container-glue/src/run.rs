@@ -59,6 +59,14 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
 
 /// Runs the container to its end; the exit code to end with.
 pub fn run(spec: &Spec) -> Result<u8, LaunchError> {
+    match attempt(spec) {
+        // an idle daemon ended between two of our calls: the next one finds none and starts it
+        Err(LaunchError::Daemon(DaemonError::Ending)) => attempt(spec),
+        other => other,
+    }
+}
+
+fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let hierarchies = preflight::check(spec)?;
     // before anything of the container exists: the daemon outlives it and must inherit nothing
     let daemon = daemon::find_or_start(spec)?;

@@ -16,8 +16,8 @@ const LARGEST: usize = 4096;
 /// What init waits for.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Go {
-    /// The container's directory in the daemon's tree; `None`: run without virtual files.
-    pub tree: Option<PathBuf>,
+    /// The container's directory in the daemon's tree.
+    pub tree: PathBuf,
 }
 
 /// One end.

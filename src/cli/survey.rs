@@ -12,8 +12,8 @@ pub(super) struct Init {
     pub pid: HostPid,
     /// Text of its `/proc/PID/cgroup`.
     pub cgroup: String,
-    /// Its command name.
-    pub comm: String,
+    /// How many pid namespaces it is below ours, at least 1.
+    pub depth: usize,
 }
 
 /// One look at all processes below `root` (`/`, or a fixture tree). Those that end meanwhile are left out, so
@@ -31,20 +31,19 @@ pub(super) fn inits(root: &Path) -> io::Result<Vec<Init>> {
 fn init(root: &Path, pid: HostPid) -> Option<Init> {
     let file = |name: &str| std::fs::read(root.join(format!("proc/{pid}/{name}"))).ok();
     let status = String::from_utf8_lossy(&file("status")?).into_owned();
-    if !is_init(&status) {
-        return None;
-    }
+    let depth = init_depth(&status)?;
     let cgroup = String::from_utf8_lossy(&file("cgroup")?).into_owned();
-    let comm = String::from_utf8_lossy(&file("comm").unwrap_or_default()).trim_end_matches('\n').to_owned();
-    Some(Init { pid, cgroup, comm })
+    Some(Init { pid, cgroup, depth })
 }
 
 /// `NSpid:` lists the pid in each namespace from ours inwards (proc_pid_status(5)); the innermost is 1 for a
-/// namespace's first process, and there are several numbers where that namespace is not ours.
-fn is_init(status: &str) -> bool {
-    let Some(line) = status.lines().find_map(|line| line.strip_prefix("NSpid:")) else { return false };
+/// namespace's first process, and there are several numbers where that namespace is not ours. `None` for all
+/// other processes.
+fn init_depth(status: &str) -> Option<usize> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     let pids: Vec<&str> = line.split_whitespace().collect();
-    pids.len() > 1 && pids.last() == Some(&"1")
+    let depth = pids.len().checked_sub(1).filter(|&depth| depth > 0)?;
+    (pids.last() == Some(&"1")).then_some(depth)
 }
 
 /// The group paths in a `/proc/PID/cgroup` text, without duplicates and without root groups.
@@ -68,7 +67,7 @@ pub(super) fn main_group(cgroup: &str) -> &str {
 /// Whether a process reads virtual files of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Bound {
+pub(super) enum ViewState {
     /// Over its `/proc/meminfo` is a mount whose daemon lives.
     Bound,
     /// Its `/proc/meminfo` is not ours.
@@ -77,7 +76,7 @@ pub(super) enum Bound {
     Dead,
 }
 
-impl Bound {
+impl ViewState {
     /// As in the table.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -112,25 +111,33 @@ fn mount(line: &str) -> Option<Mount> {
     let mut before = before.split(' ').skip(2);
     let (device, _root, point) = (before.next()?, before.next()?, before.next()?);
     let kind = after.split(' ').next()?;
-    // Of the kernel's escapes only the blank matters for the names that are compared here.
-    let point = PathBuf::from(point.replace("\\040", " "));
-    Some(Mount { device: device.to_owned(), point, kind: kind.to_owned() })
+    Some(Mount { device: device.to_owned(), point: unescape(point), kind: kind.to_owned() })
+}
+
+/// The kernel writes blank, tab, newline and backslash as three octal digits after a backslash.
+fn unescape(text: &str) -> PathBuf {
+    let mut path = text.to_owned();
+    // The backslash last: what it uncovers is no escape.
+    for (escape, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        path = path.replace(escape, character);
+    }
+    PathBuf::from(path)
 }
 
 /// What lies over `/proc/meminfo` (or over all of `/proc`) in this mount table; `living` are the devices whose
 /// daemons answer.
-pub(super) fn bound(mounts: &[Mount], living: &[String]) -> Bound {
+pub(super) fn bound(mounts: &[Mount], living: &[String]) -> ViewState {
     let meminfo = Path::new("/proc/meminfo");
     let top = mounts.iter().rev().find(|mount| mount.point == meminfo || mount.point == Path::new("/proc"));
     match top {
         Some(mount) if mount.point == meminfo && mount.kind == FS_TYPE => {
             if living.contains(&mount.device) {
-                Bound::Bound
+                ViewState::Bound
             } else {
-                Bound::Dead
+                ViewState::Dead
             }
         }
-        _ => Bound::No,
+        _ => ViewState::No,
     }
 }
 
@@ -144,7 +151,6 @@ pub(super) mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("status"), format!("Name:\tx\nPid:\t{pid}\nNSpid:\t{nspid}\n")).unwrap();
         std::fs::write(dir.join("cgroup"), cgroup).unwrap();
-        std::fs::write(dir.join("comm"), "x y\n").unwrap();
     }
 
     #[test]
@@ -159,7 +165,7 @@ pub(super) mod tests {
         std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
         let found = inits(dir.path()).unwrap();
         assert_eq!(found.iter().map(|init| init.pid.get()).collect::<Vec<_>>(), [30, 40]);
-        assert_eq!(found[0].comm, "x y");
+        assert_eq!(found.iter().map(|init| init.depth).collect::<Vec<_>>(), [1, 2]);
         assert!(inits(Path::new("/nowhere")).is_err());
     }
 
@@ -177,14 +183,15 @@ pub(super) mod tests {
         let table = |tail: &str| mounts(format!("30 20 0:50 / /proc rw - proc proc rw\n{tail}").as_bytes());
         let ours = "31 30 0:77 /proc/meminfo /proc/meminfo ro shared:1 - fuse.ownproc ownproc ro\n";
         let living = ["0:77".to_owned()];
-        assert_eq!(bound(&table(ours), &living), Bound::Bound);
-        assert_eq!(bound(&table(ours), &[]), Bound::Dead);
-        assert_eq!(bound(&table(""), &living), Bound::No);
+        assert_eq!(bound(&table(ours), &living), ViewState::Bound);
+        assert_eq!(bound(&table(ours), &[]), ViewState::Dead);
+        assert_eq!(bound(&table(""), &living), ViewState::No);
         let other = "31 30 0:77 / /proc/meminfo ro - fuse.lxcfs lxcfs ro\n";
-        assert_eq!(bound(&table(other), &living), Bound::No);
+        assert_eq!(bound(&table(other), &living), ViewState::No);
         // A second /proc on top hides what was bound before.
         let covered = format!("{ours}32 30 0:51 / /proc rw - proc proc rw\n");
-        assert_eq!(bound(&table(&covered), &living), Bound::No);
+        assert_eq!(bound(&table(&covered), &living), ViewState::No);
+        assert_eq!(unescape("/a\\040b\\134040"), PathBuf::from("/a b\\040"));
         assert_eq!(mounts(b"\nx\n1 2 3\n - a\n").len(), 0);
     }
 }

@@ -7,7 +7,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::args::UmountArgs;
 use super::failure::Failure;
-use crate::control::{Client, Paths, RefusalKind};
+use crate::control::{Client, ControlError, Paths};
 
 /// How long the daemon may take to end after it has said that it does.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,12 +19,10 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     let pid = client.hello().pid;
     // Before the order is given, so that the number is still the daemon's.
     let pidfd = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    client.umount(args.force).map_err(|error| match error.refusal() {
-        Some(RefusalKind::InUse) => Failure::Error(format!(
-            "{} stays mounted: {error}; end the containers first, or use --force, which breaks their /proc files",
-            mount.display()
-        )),
-        _ => Failure::error(error),
+    client.umount(args.force).map_err(|error| match error {
+        // The daemon's own words say what is in the way and what to do.
+        ControlError::Refused(refusal) => Failure::Error(refusal.message),
+        other => Failure::error(other),
     })?;
     let Some(Ok(pidfd)) = pidfd else { return Ok(()) };
     let end = Instant::now() + PATIENCE;

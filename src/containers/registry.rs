@@ -113,16 +113,7 @@ impl Registry {
         // is made good for from them.
         let after_records = records.iter().map(|record| record.slot.saturating_add(1)).max().unwrap_or(1);
         let next_slot = state.next_slot().map_err(io)?.max(after_records);
-        let watch = Watch::new().map_err(io)?;
-        let registry = Arc::new(Self {
-            layout,
-            state,
-            watch,
-            maps: RwLock::default(),
-            changes: Mutex::new(next_slot),
-            hooks: RwLock::default(),
-            generation: AtomicU64::new(0),
-        });
+        let registry = Self::with(layout, state, next_slot).map_err(io)?;
         for record in records {
             if let Err(why) = registry.take_up(&record) {
                 log::info!("container {} is not taken up again: {why}", record.name);
@@ -139,6 +130,23 @@ impl Registry {
             })
             .map_err(io)?;
         Ok(registry)
+    }
+
+    /// One that lives and dies with this process: nothing is written, and entries stay when their inits end.
+    pub fn in_memory(layout: Arc<Layout>) -> std::io::Result<Arc<Self>> {
+        Self::with(layout, State::nowhere(), 1)
+    }
+
+    fn with(layout: Arc<Layout>, state: State, next_slot: u32) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            layout,
+            state,
+            watch: Watch::new()?,
+            maps: RwLock::default(),
+            changes: Mutex::new(next_slot),
+            hooks: RwLock::default(),
+            generation: AtomicU64::new(0),
+        }))
     }
 
     /// Rises with every registration and every end of one: what was derived from the list before is stale then.

@@ -51,44 +51,53 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// The directory of the records.
+/// The directory of the records; or none, where nothing shall outlive the process.
 #[derive(Debug)]
 pub struct State {
-    dir: PathBuf,
+    dir: Option<PathBuf>,
 }
 
 impl State {
     /// Makes the directory where it is missing (mode 0700).
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: Some(dir.to_owned()) })
     }
 
-    /// The directory.
+    /// Keeps nothing.
+    #[must_use]
+    pub const fn nowhere() -> Self {
+        Self { dir: None }
+    }
+
+    /// The directory; empty where there is none.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.as_deref().unwrap_or(Path::new(""))
     }
 
     /// Writes or replaces a record, whole or not at all.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        self.write(&self.file(&record.name), &serde_json::to_vec_pretty(record)?)
+        let Some(dir) = &self.dir else { return Ok(()) };
+        write(dir, &file(dir, &record.name), &serde_json::to_vec_pretty(record)?)
     }
 
     /// Removes a record; one that is not there is no error.
     pub fn remove(&self, name: &ContainerName) -> io::Result<()> {
-        absent_is_fine(fs::remove_file(self.file(name)))
+        let Some(dir) = &self.dir else { return Ok(()) };
+        absent_is_fine(fs::remove_file(file(dir, name)))
     }
 
     /// The records that are understood; all other files of this directory are removed, with a word in the log.
     pub fn load(&self) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
+        let Some(dir) = &self.dir else { return Ok(records) };
+        for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             match read(&path) {
-                Ok(record) if self.file(&record.name) == path => records.push(record),
-                Ok(record) => self.drop_file(&path, &format!("it speaks of {}", record.name)),
-                Err(error) => self.drop_file(&path, &error.to_string()),
+                Ok(record) if file(dir, &record.name) == path => records.push(record),
+                Ok(record) => drop_file(&path, &format!("it speaks of {}", record.name)),
+                Err(error) => drop_file(&path, &error.to_string()),
             }
         }
         records.sort_by_key(|record| record.slot);
@@ -97,7 +106,8 @@ impl State {
 
     /// The next slot that has never been given, as far as is known here; 1 in the beginning.
     pub fn next_slot(&self) -> io::Result<u32> {
-        match fs::read_to_string(self.slot_file()) {
+        let Some(dir) = &self.dir else { return Ok(1) };
+        match fs::read_to_string(slot_file(dir)) {
             Ok(text) => Ok(text.trim().parse().unwrap_or(1).max(1)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(1),
             Err(error) => Err(error),
@@ -106,34 +116,35 @@ impl State {
 
     /// Remembers it.
     pub fn save_next_slot(&self, slot: u32) -> io::Result<()> {
-        self.write(&self.slot_file(), format!("{slot}\n").as_bytes())
+        let Some(dir) = &self.dir else { return Ok(()) };
+        write(dir, &slot_file(dir), format!("{slot}\n").as_bytes())
     }
+}
 
-    fn file(&self, name: &ContainerName) -> PathBuf {
-        self.dir.join(format!("{name}.json"))
-    }
+fn file(dir: &Path, name: &ContainerName) -> PathBuf {
+    dir.join(format!("{name}.json"))
+}
 
-    /// Beside the directory: within it, it could be a container's.
-    fn slot_file(&self) -> PathBuf {
-        self.dir.with_extension("next_slot")
-    }
+/// Beside the directory: within it, it could be a container's.
+fn slot_file(dir: &Path) -> PathBuf {
+    dir.with_extension("next_slot")
+}
 
-    fn drop_file(&self, path: &Path, why: &str) {
-        log::warn!("{}: dropped: {why}", path.display());
-        if let Err(error) = fs::remove_file(path) {
-            log::warn!("{}: {error}", path.display());
-        }
+fn drop_file(path: &Path, why: &str) {
+    log::warn!("{}: dropped: {why}", path.display());
+    if let Err(error) = fs::remove_file(path) {
+        log::warn!("{}: {error}", path.display());
     }
+}
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        // Names do not begin with a dot, so this one is nobody's; what a crash left of it is dropped at load.
-        let temporary = self.dir.join(".new");
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        drop(file);
-        fs::rename(&temporary, path)
-    }
+fn write(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Names do not begin with a dot, so this one is nobody's; what a crash left of it is dropped at load.
+    let temporary = dir.join(".new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    drop(file);
+    fs::rename(&temporary, path)
 }
 
 fn read(path: &Path) -> io::Result<Record> {
@@ -177,8 +188,8 @@ mod tests {
         state.save(&record("a", 3)).unwrap();
         assert_eq!(state.load().unwrap(), [record("b", 2), record("a", 3)]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&state.dir.join("a.json")), 0o600);
-        assert_eq!(mode(&state.dir), 0o700);
+        assert_eq!(mode(&state.dir().join("a.json")), 0o600);
+        assert_eq!(mode(state.dir()), 0o700);
         state.remove(&record("b", 2).name).unwrap();
         state.remove(&record("b", 2).name).unwrap();
         assert_eq!(state.load().unwrap(), [record("a", 3)]);
@@ -210,7 +221,7 @@ mod tests {
         assert_eq!(state.next_slot().unwrap(), 1);
         state.save_next_slot(41).unwrap();
         assert_eq!(state.next_slot().unwrap(), 41);
-        fs::write(state.slot_file(), "junk").unwrap();
+        fs::write(slot_file(state.dir()), "junk").unwrap();
         assert_eq!(state.next_slot().unwrap(), 1);
         assert_eq!(state.load().unwrap(), []);
     }

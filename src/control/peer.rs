@@ -1,7 +1,8 @@
 //! Who is at the other end of a connection.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::message::{Refusal, RefusalKind};
@@ -22,7 +23,11 @@ pub fn check(socket: BorrowedFd<'_>) -> Result<i32, Refusal> {
             peer.uid()
         )));
     }
-    let pidfd = getsockopt(&socket, sockopt::PeerPidfd).ok();
+    let pidfd = match getsockopt(&socket, sockopt::PeerPidfd) {
+        Ok(pidfd) => Some(pidfd),
+        Err(Errno::ENOPROTOOPT) => None, // before Linux 6.5
+        Err(errno) => return Err(refused(format!("the peer has ended (SO_PEERPIDFD: {errno})"))),
+    };
     // The kernel gives 0 for a peer outside the daemon's pid namespace.
     if peer.pid() <= 0 {
         return Err(refused("the peer is outside the daemon's pid namespace".to_owned()));
@@ -42,7 +47,6 @@ pub fn check(socket: BorrowedFd<'_>) -> Result<i32, Refusal> {
     if let Some(pidfd) = pidfd {
         let alive = crate::containers::pidfd::pid(pidfd.as_fd());
         if alive.map(|pid| pid.get()) != Some(peer.pid()) {
-            log::debug!("peer of control connection {} has gone", socket.as_raw_fd());
             return Err(refused("the peer has ended".to_owned()));
         }
     }

@@ -27,6 +27,9 @@ pub const MAX_CLIENTS: usize = 32;
 /// Each message must have come, or be taken, whole within this time.
 pub const DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long the server's end waits for clients: one that says nothing is gone by then.
+pub const STOP_PATIENCE: Duration = Duration::from_millis(2500);
+
 /// What a client passes to register a container. Nothing of it has been checked yet.
 #[derive(Debug)]
 pub struct RegisterRequest {
@@ -139,16 +142,22 @@ impl Server {
             started: boottime(),
         };
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let clients = Arc::new(AtomicUsize::new(0));
         let paths = self.paths.clone();
-        let stopped = Arc::clone(&stop);
+        let (stopped, admitted) = (Arc::clone(&stop), Arc::clone(&clients));
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || self.accept_loop(stopped.as_fd(), &hello, &handler))?;
-        Ok(Running { paths, stop, thread: Some(thread) })
+            .spawn(move || self.accept_loop(stopped.as_fd(), &admitted, &hello, &handler))?;
+        Ok(Running { paths, stop, clients, thread: Some(thread) })
     }
 
-    fn accept_loop(&self, stop: BorrowedFd<'_>, hello: &Hello, handler: &Arc<dyn Handler>) {
-        let clients = Arc::new(AtomicUsize::new(0));
+    fn accept_loop(
+        &self,
+        stop: BorrowedFd<'_>,
+        clients: &Arc<AtomicUsize>,
+        hello: &Hello,
+        handler: &Arc<dyn Handler>,
+    ) {
         let _held_for_life = &self.lock;
         loop {
             let mut fds =
@@ -161,7 +170,7 @@ impl Server {
                 return;
             }
             match accept_with(&self.listener, SocketFlags::CLOEXEC) {
-                Ok(socket) => admit(socket, &clients, hello, handler),
+                Ok(socket) => admit(socket, clients, hello, handler),
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                 Err(errno) => {
                     // Out of descriptors or memory: the connection stays in the queue, so do not spin.
@@ -178,12 +187,14 @@ impl Server {
 pub struct Running {
     paths: Paths,
     stop: Arc<OwnedFd>,
+    clients: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    /// Removes the socket, so that nobody finds it, and stops taking clients; those that are being served are
-    /// served to the end of their request.
+    /// Removes the socket, so that nobody finds it, stops taking clients, and lets those that are being served
+    /// have their answers: the one that asked for this end is among them. Waits [`STOP_PATIENCE`] at most; not
+    /// to be called by a [`Handler`].
     pub fn stop(mut self) {
         self.end();
     }
@@ -200,6 +211,10 @@ impl Running {
                 }
             }
             Err(errno) => log::error!("control socket: eventfd: {errno}"),
+        }
+        let end = Instant::now() + STOP_PATIENCE;
+        while self.clients.load(Ordering::Acquire) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -226,7 +241,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -337,6 +337,51 @@ fn unwanted_descriptors_are_closed() {
     assert!(set.recorder.registered.lock().unwrap().is_empty());
 }
 
+/// Ends its server while it is asked to.
+#[derive(Default)]
+struct Ending {
+    running: Mutex<Option<server::Running>>,
+    ender: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Handler for Arc<Ending> {
+    fn register(&self, _: RegisterRequest) -> Result<Registered, Refusal> {
+        Err(Refusal::new(RefusalKind::Failed, ""))
+    }
+    fn unregister(&self, _: &ContainerName) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn list(&self) -> Vec<ContainerInfo> {
+        Vec::new()
+    }
+    fn show(&self, _: &ShowTarget, _: &str) -> Result<Vec<u8>, Refusal> {
+        Ok(Vec::new())
+    }
+    fn status(&self) -> Status {
+        Status::default()
+    }
+    fn umount(&self, _: bool) -> Result<(), Refusal> {
+        let running = self.running.lock().unwrap().take().unwrap();
+        *self.ender.lock().unwrap() = Some(std::thread::spawn(move || running.stop()));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!self.ender.lock().unwrap().as_ref().unwrap().is_finished(), "it waits for this client");
+        Ok(())
+    }
+}
+
+#[test]
+fn who_asked_for_the_end_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths::under(dir.path(), Path::new("/somewhere"));
+    let ending = Arc::new(Ending::default());
+    let running = Server::bind(paths.clone()).unwrap().start(Arc::new(Arc::clone(&ending))).unwrap();
+    *ending.running.lock().unwrap() = Some(running);
+    let client = Client::at(paths).unwrap();
+    client.umount(false).unwrap();
+    ending.ender.lock().unwrap().take().unwrap().join().unwrap();
+    assert!(matches!(client.status(), Err(ControlError::NotRunning { .. })));
+}
+
 #[test]
 fn the_33rd_client_is_refused_at_once() {
     let set = set_up();

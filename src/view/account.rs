@@ -1,5 +1,6 @@
 //! CPU time of one container over its life: from raw counters to the numbers of `/proc/stat`.
 
+mod counter;
 mod throttling;
 mod usage;
 

@@ -35,33 +35,45 @@ impl Hierarchies {
     /// The first mount of each hierarchy that is of use. Named v1 hierarchies (systemd's) and those of other
     /// controllers are left alone.
     fn from_mountinfo(text: &str) -> Self {
-        let mut found: Vec<(&str, Hierarchy)> = Vec::new();
-        for line in text.lines() {
-            // ID PARENT MAJ:MIN ROOT MOUNTPOINT OPTIONS [TAGS...] - TYPE SOURCE SUPER_OPTIONS (proc(5))
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let left: Vec<&str> = left.split(' ').collect();
-            let right: Vec<&str> = right.split(' ').collect();
-            let (&[_, _, device, _, mount, ..], &[kind, .., options]) = (&left[..], &right[..]) else {
-                continue;
-            };
-            let controllers: Vec<String> = match kind {
-                "cgroup2" => Vec::new(),
-                "cgroup" => options.split(',').filter(|o| USED_V1.contains(o)).map(str::to_owned).collect(),
-                _ => continue,
-            };
+        let of_use = |(kind, mount, options): (&str, PathBuf, &str)| {
             let v2 = kind == "cgroup2";
-            if (!v2 && controllers.is_empty()) || found.iter().any(|(seen, _)| *seen == device) {
-                continue;
-            }
-            found.push((device, Hierarchy { mount: unescape(mount), v2, controllers }));
-        }
-        Self(found.into_iter().map(|(_, hierarchy)| hierarchy).collect())
+            let controllers: Vec<String> = match v2 {
+                true => Vec::new(),
+                false => options.split(',').filter(|o| USED_V1.contains(o)).map(str::to_owned).collect(),
+            };
+            (v2 || !controllers.is_empty()).then_some(Hierarchy { mount, v2, controllers })
+        };
+        Self(all(text).into_iter().filter_map(of_use).collect())
     }
 
     /// The hierarchy that a controller is on.
     pub fn of(&self, controller: &str) -> Option<&Hierarchy> {
         self.0.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
     }
+}
+
+/// Where each of the host's hierarchies is mounted, of whatever controllers. `proc` is /proc.
+pub fn mount_points(proc: &Path) -> io::Result<Vec<PathBuf>> {
+    let text = std::fs::read_to_string(proc.join("self/mountinfo"))?;
+    Ok(all(&text).into_iter().map(|(_, mount, _)| mount).collect())
+}
+
+/// Type, mount point and super options of the first mount of each hierarchy.
+fn all(text: &str) -> Vec<(&str, PathBuf, &str)> {
+    let mut seen = Vec::new();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        // ID PARENT MAJ:MIN ROOT MOUNTPOINT OPTIONS [TAGS...] - TYPE SOURCE SUPER_OPTIONS (proc(5))
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let left: Vec<&str> = left.split(' ').collect();
+        let right: Vec<&str> = right.split(' ').collect();
+        let (&[_, _, device, _, mount, ..], &[kind, .., options]) = (&left[..], &right[..]) else { continue };
+        if matches!(kind, "cgroup" | "cgroup2") && !seen.contains(&device) {
+            seen.push(device);
+            found.push((kind, unescape(mount), options));
+        }
+    }
+    found
 }
 
 /// mountinfo writes blanks, tabs, newlines and backslashes as `\ooo`.
@@ -112,6 +124,9 @@ mod tests {
         );
         assert_eq!(found.of("cpuacct"), Some(&found.0[0]));
         assert_eq!(found.of("memory"), None);
+        let all: Vec<PathBuf> = all(text).into_iter().map(|(_, mount, _)| mount).collect();
+        assert_eq!(all.len(), 5);
+        assert!(all.contains(&PathBuf::from("/sys/fs/cgroup/systemd")));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub fn filesystem(
 ) -> Result<OwnedFd, SetupError> {
     let make = || -> io::Result<OwnedFd> {
         let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        // the first column of mount(8)
+        rustix::mount::fsconfig_set_string(&context, "source", kind)?;
         for option in options {
             match option {
                 Opt::Flag(key) => rustix::mount::fsconfig_set_flag(&context, *key)?,

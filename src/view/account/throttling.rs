@@ -1,20 +1,15 @@
 //! How long the quota kept the container from running since the last reading.
 
-use crate::model::{CpuLevel, CpuReading, Quota, Usec};
+use super::counter::Counter;
+use crate::model::{CpuReading, Quota, Usec};
 use crate::view::binding_quota;
 
-/// Raw throttling counters of one level.
+/// The counters of one level.
 #[derive(Clone, Copy, Debug, Default)]
-struct LastLevel {
-    nr_throttled: u64,
-    throttled: Usec,
-    usage: Usec,
-}
-
-impl LastLevel {
-    const fn of(level: &CpuLevel) -> Self {
-        Self { nr_throttled: level.nr_throttled, throttled: level.throttled, usage: level.usage }
-    }
+struct LevelCounters {
+    nr_throttled: Counter,
+    throttled: Counter,
+    usage: Counter,
 }
 
 /// The throttling of one interval.
@@ -41,45 +36,44 @@ impl Throttling {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ThrottlingMeter {
     started: bool,
-    local: Option<Usec>,
+    local: Option<Counter>,
     /// The topmost level first: ancestors keep their place when the group below them vanishes.
-    levels: Vec<LastLevel>,
+    levels: Vec<LevelCounters>,
 }
 
 impl ThrottlingMeter {
     /// The throttling since the last call; `None` without a quota. `used` is the container's use in the same
     /// interval.
     pub(super) fn take(&mut self, reading: &CpuReading, used: Usec) -> Option<Throttling> {
-        let local = reading.throttled_local.map(|now| {
-            let last = self.local.unwrap_or(if self.started { now } else { Usec::ZERO });
-            self.local = Some(now);
-            now.minus(last)
-        });
+        // What a counter that appears later counted before is not of this interval.
+        let started = self.started;
+        let fresh = |now: u64| if started { Counter::from(now) } else { Counter::default() };
+        let local = reading
+            .throttled_local
+            .map(|Usec(now)| Usec(self.local.get_or_insert_with(|| fresh(now)).delta(now)));
         let binding = binding_quota(&reading.levels);
         let depth = reading.levels.len();
         let mut result = None;
         for (place, level) in reading.levels.iter().rev().enumerate() {
-            let before = match self.levels.get_mut(place) {
-                Some(last) => std::mem::replace(last, LastLevel::of(level)),
-                None => {
-                    self.levels.push(LastLevel::of(level));
-                    // What a level that appears later did before is not of this interval.
-                    if self.started { LastLevel::of(level) } else { LastLevel::default() }
-                }
-            };
+            if place == self.levels.len() {
+                self.levels.push(LevelCounters {
+                    nr_throttled: fresh(level.nr_throttled),
+                    throttled: fresh(level.throttled.0),
+                    usage: fresh(level.usage.0),
+                });
+            }
+            let Some(last) = self.levels.get_mut(place) else { continue };
+            let periods = last.nr_throttled.delta(level.nr_throttled);
+            let throttled = Usec(last.throttled.delta(level.throttled.0));
+            let usage = Usec(last.usage.delta(level.usage.0));
             let index = depth - 1 - place;
             let Some((_, quota)) = binding.filter(|(bound, _)| *bound == index) else { continue };
-            let throttled = level.throttled.minus(before.throttled);
             let throttled = match local {
                 Some(local) => local,
                 None if index == 0 => throttled,
-                None => {
-                    // The level's counter holds the siblings' waiting too.
-                    let usage = level.usage.minus(before.usage);
-                    throttled.scaled(used.0.min(usage.0), usage.0)
-                }
+                // The level's counter holds the siblings' waiting too.
+                None => throttled.scaled(used.0.min(usage.0), usage.0),
             };
-            let periods = level.nr_throttled.saturating_sub(before.nr_throttled);
             result = Some(Throttling { quota, periods, throttled });
         }
         self.started = true;

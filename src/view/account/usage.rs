@@ -1,6 +1,7 @@
 //! What the container used since the last reading: deltas of raw counters, and their split.
 
 use super::CpuTimes;
+use super::counter::Counter;
 use crate::model::{CpuUsage, Usec};
 use crate::view::ShownCpus;
 
@@ -33,9 +34,9 @@ enum Kind {
 pub(super) struct UsageMeter {
     kind: Kind,
     /// `cpuacct.usage_percpu`, by the kernel's CPU number.
-    percpu: Vec<Usec>,
+    percpu: Vec<Counter>,
     /// user, system, nice.
-    last: [Usec; 3],
+    last: [Counter; 3],
     /// The same, summed over deltas: what decides the split.
     sampled: [Usec; 3],
 }
@@ -68,15 +69,14 @@ impl UsageMeter {
                 self.sampled[0] = self.sampled[0].plus(user);
                 self.sampled[1] = self.sampled[1].plus(system);
                 if self.percpu.len() < percpu.len() {
-                    self.percpu.resize(percpu.len(), Usec::ZERO);
+                    self.percpu.resize(percpu.len(), Counter::default());
                 }
                 let mut total = Usec::ZERO;
                 let mut rank = 0;
                 for (cpu, (now, last)) in percpu.iter().zip(&mut self.percpu).enumerate() {
                     // Both in whole microseconds before they are subtracted, so that no fraction is lost.
-                    let now = now.usec();
-                    let delta = if comparable { now.minus(*last) } else { Usec::ZERO };
-                    *last = now;
+                    let delta = Usec(last.delta(now.usec().0));
+                    let delta = if comparable { delta } else { Usec::ZERO };
                     total = total.plus(delta);
                     if shown.physical.contains(cpu) {
                         if let Some(own) = own.get_mut(rank) {
@@ -110,12 +110,13 @@ impl UsageMeter {
     fn deltas(&mut self, kind: Kind, now: [Usec; 3]) -> [Usec; 3] {
         let mut deltas = [Usec::ZERO; 3];
         if self.comparable(kind) {
-            for ((delta, now), last) in deltas.iter_mut().zip(now).zip(self.last) {
-                *delta = now.minus(last);
+            for ((delta, now), last) in deltas.iter_mut().zip(now).zip(&mut self.last) {
+                *delta = Usec(last.delta(now.0));
             }
+        } else {
+            self.last = now.map(|now| Counter::from(now.0));
         }
         self.kind = kind;
-        self.last = now;
         deltas
     }
 }

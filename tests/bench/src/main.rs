@@ -170,7 +170,7 @@ fn allowed() -> Result<Vec<usize>> {
     Ok((0..nix::sched::CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
-/// What to measure: both ways of reading at each of `places` (readers, placement).
+/// What to measure: the ways of reading at each of `places` (readers, placement).
 fn plan(common: &Common, places: &[(usize, Placement)]) -> Result<Plan> {
     let server_cpus = allowed()?;
     let mut cpus = common.cpus.clone();
@@ -180,12 +180,16 @@ fn plan(common: &Common, places: &[(usize, Placement)]) -> Result<Plan> {
     if let Some(cpu) = cpus.iter().find(|cpu| !server_cpus.contains(cpu)) {
         return Err(Error::Usage(format!("--cpus: CPU {cpu} is not there or not allowed to us")));
     }
-    let both = |&(readers, placement): &_| Way::ALL.map(|way| Block { readers, placement, way });
+    let ways = |&(readers, placement): &(usize, Placement)| {
+        let fresh = placement == OneCpu; // where the price of resolving a new reader stands out best
+        let ways = Way::ALL.into_iter().filter(move |way| fresh || *way != Way::Fresh);
+        ways.map(move |way| Block { readers, placement, way })
+    };
     Ok(Plan {
         files: common.files.clone(),
         reads: common.reads as usize,
         batch: common.batch as usize,
-        blocks: places.iter().flat_map(both).collect(),
+        blocks: places.iter().flat_map(ways).collect(),
         cpus,
         server_cpus,
     })
@@ -252,7 +256,7 @@ fn run(options: &Run) -> Result<bool> {
     stage.start_null("null", model, &plan.files, threads)?;
     let order = ["native", "null", "ownproc", "ownproc/NAME", "lxcfs"];
     stage.sources.sort_by_key(|source| order.iter().position(|name| *name == source.name));
-    let mut head = head(&plan, &settings::describe(threads));
+    let mut head = head(&plan, &settings::describe(&threads.to_string()));
     head.push(("replies", format!("the null server's are copies of what {copied} shows the reader")));
     measure_and_print(&mut stage, &plan, head, options.common.json.as_deref(), options.require_goal)
 }
@@ -266,7 +270,7 @@ fn threads(common: &Common) -> Result<bool> {
     for (name, threads) in [("null-1", 1), ("null-2", 2), ("null-3", 3), ("null-4", 4)] {
         stage.start_null(name, 0, &plan.files, threads)?;
     }
-    let head = head(&plan, &settings::describe(0).replace("0 threads", "threads as in the column's name"));
+    let head = head(&plan, &settings::describe("1 to 4 (column's name)"));
     measure_and_print(&mut stage, &plan, head, common.json.as_deref(), false)
 }
 
@@ -280,7 +284,8 @@ fn measure_and_print(
     let before = load();
     let cells = measure::run(stage, plan)?;
     head.push(("load", format!("{before} before, {} after (the bench itself counts)", load())));
-    let report = Report { plan, stage, cells: &cells, head };
+    let load_before = before.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN);
+    let report = Report { plan, stage, cells: &cells, load_before, head };
     print!("{}", report.text());
     if let Some(path) = json {
         std::fs::write(path, format!("{:#}\n", report.json())).map_err(on("write", path))?;

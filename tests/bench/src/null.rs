@@ -8,8 +8,10 @@ use std::time::UNIX_EPOCH;
 
 use fuser::{
     AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner,
-    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request, Session,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request,
 };
+
+use ownproc::fs::settings::{TTL, stat_blksize};
 
 use crate::error::{Result, on};
 use crate::settings;
@@ -45,7 +47,7 @@ impl Null {
             uid: 0,
             gid: 0,
             rdev: 0,
-            blksize: settings::st_blksize(size),
+            blksize: stat_blksize(size),
             flags: 0,
         })
     }
@@ -55,14 +57,14 @@ impl Filesystem for Null {
     fn lookup(&self, _req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let ino = self.files.iter().zip(2_u64..).find(|((own, _), _)| name == own.as_str());
         match ino.and_then(|(_, ino)| self.attr(INodeNo(ino))) {
-            Some(attr) => reply.entry(&settings::TTL, &attr, Generation(0)),
+            Some(attr) => reply.entry(&TTL, &attr, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         match self.attr(ino) {
-            Some(attr) => reply.attr(&settings::TTL, &attr),
+            Some(attr) => reply.attr(&TTL, &attr),
             None => reply.error(Errno::ENOENT),
         }
     }
@@ -128,7 +130,5 @@ pub fn serve(source: &Path, mountpoint: &Path, threads: usize) -> Result<()> {
         }
     }
     files.sort();
-    let config = settings::config("ownproc-null", threads);
-    let session = Session::new(Null { files }, mountpoint, &config).map_err(on("mount on", mountpoint))?;
-    session.run().map_err(on("serve on", mountpoint))
+    settings::serve(Null { files }, mountpoint, threads)
 }

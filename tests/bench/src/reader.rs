@@ -28,11 +28,14 @@ pub enum Way {
     Orc,
     /// open, fstat, reads of 128 KiB to the end of the file, close: what `cat` does.
     Cat,
+    /// As [`Way::Orc`], each time by a thread that has never read before: what a short-lived program pays whose
+    /// thread id no server can know yet. Starting the thread is not timed.
+    Fresh,
 }
 
 impl Way {
-    /// Both, in the order of the tables.
-    pub const ALL: [Self; 2] = [Self::Orc, Self::Cat];
+    /// All, in the order of the tables.
+    pub const ALL: [Self; 3] = [Self::Orc, Self::Cat, Self::Fresh];
 
     /// Its name in tables and on the wire.
     #[must_use]
@@ -40,6 +43,7 @@ impl Way {
         match self {
             Self::Orc => "orc",
             Self::Cat => "cat",
+            Self::Fresh => "fresh",
         }
     }
 }
@@ -52,7 +56,7 @@ pub const MAX_READERS: usize = 4;
 fn read_once(path: &CString, way: Way, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     match way {
-        Way::Orc => rustix::io::read(&file, buffer.get_mut(..ORC_BYTES).unwrap_or_default()),
+        Way::Orc | Way::Fresh => rustix::io::read(&file, buffer.get_mut(..ORC_BYTES).unwrap_or_default()),
         Way::Cat => {
             rustix::fs::fstat(&file)?;
             let mut total: usize = 0;
@@ -85,6 +89,28 @@ struct Share {
     failure: Option<String>,
 }
 
+/// One timed read; the nanoseconds it took.
+fn timed(job: &Job, buffer: &mut [u8], failure: &mut Option<String>) -> u64 {
+    let mut once = || {
+        let begin = Instant::now();
+        let bytes = read_once(&job.path, job.way, buffer);
+        let taken = begin.elapsed();
+        match bytes {
+            Ok(0) => *failure = Some("the file is empty".to_owned()),
+            Ok(_) => {}
+            Err(error) => *failure = Some(error.to_string()),
+        }
+        u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX)
+    };
+    if job.way != Way::Fresh {
+        return once();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, once);
+        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or(0)
+    })
+}
+
 fn pin(cpus: &[usize]) -> nix::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
@@ -103,22 +129,12 @@ fn work(jobs: &Receiver<Job>) {
                 Err(error) => failure = Some(format!("cannot pin to {:?}: {error}", job.cpus)),
             }
         }
-        let mut once = |failure: &mut Option<String>| match read_once(&job.path, job.way, &mut buffer) {
-            Ok(0) => *failure = Some("the file is empty".to_owned()),
-            Ok(_) => {}
-            Err(error) => *failure = Some(error.to_string()),
-        };
-        (0..job.warm).for_each(|_| once(&mut failure));
+        (0..job.warm).for_each(|_| _ = timed(&job, &mut buffer, &mut failure));
         job.start.wait();
         let begin = Instant::now();
-        let mut last = begin;
-        for _ in 0..job.timed {
-            once(&mut failure);
-            let now = Instant::now();
-            samples.push(u64::try_from((now - last).as_nanos()).unwrap_or(u64::MAX));
-            last = now;
-        }
-        if job.answer.send(Share { samples, begin, end: last, failure }).is_err() {
+        samples.extend((0..job.timed).map(|_| timed(&job, &mut buffer, &mut failure)));
+        let end = Instant::now();
+        if job.answer.send(Share { samples, begin, end, failure }).is_err() {
             return;
         }
     }

@@ -1,6 +1,5 @@
 //! Runs the cases: each in a process of its own, with a deadline, against one daemon that all of them share.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -12,9 +11,6 @@ use crate::{cases, groups, programs};
 
 /// A case that takes longer than this hangs; software emulation is about seven times slower than the machine.
 const DEADLINE: Duration = Duration::from_secs(240);
-
-/// Cases that need more than every test machine has, each with the reason.
-const ONLY_IN_VM: &str = include_str!("../only-in-vm.tsv");
 
 struct Options {
     list: bool,
@@ -66,7 +62,7 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
     check!(!chosen.is_empty(), "no case matches {:?}", options.filters);
     check!(nix::unistd::geteuid().is_root(), "must run as root: containers and cgroups are made");
     programs::require()?;
-    let listed = listed(&all)?;
+    let listed = crate::compare::listed(&all)?;
 
     // The cases inherit the mount point; without the daemon nothing can be shown, so a failure here is an error.
     let daemon = Daemon::start_shared()?;
@@ -113,18 +109,6 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
     }
     println!("{} passed, {} failed", passed.len(), failed.len());
     Ok(failed.is_empty())
-}
-
-/// The lines of `only-in-vm.tsv`: case and reason. Every line must name a case and give a reason.
-fn listed(all: &[Case]) -> Outcome<BTreeMap<&'static str, &'static str>> {
-    let mut listed = BTreeMap::new();
-    for line in ONLY_IN_VM.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let (name, reason) = line.split_once('\t').doing(format!("only-in-vm.tsv: no reason in {line:?}"))?;
-        check!(all.iter().any(|case| case.name == name), "only-in-vm.tsv: no case is named {name}");
-        check!(!reason.trim().is_empty(), "only-in-vm.tsv: no reason for {name}");
-        listed.insert(name, reason);
-    }
-    Ok(listed)
 }
 
 /// What the machine lacks of what a case needs.

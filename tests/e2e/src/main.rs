@@ -5,6 +5,7 @@
 //! ```text
 //! ownproc-e2e [--list] [--json-summary FILE] [FILTER]...   run the cases whose names contain a FILTER
 //! ownproc-e2e one CASE                                     run one case in this process
+//! ownproc-e2e compare HERE VM                              two summaries: did both machines execute the same list?
 //! ownproc-e2e tool NAME ...                                the test programs that run inside containers
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod case;
 mod cases;
+mod compare;
 mod daemon;
 mod groups;
 mod harness;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["tool", rest @ ..] => tools::main(rest),
         ["one", name] => harness::run_here(name),
+        ["compare", here, vm] => compare::main(here, vm),
         _ => harness::main(&words),
     }
 }
