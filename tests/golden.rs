@@ -392,3 +392,67 @@ fn no_hierarchy() {
     let error = Layout::discover(fixture.root()).unwrap_err().to_string();
     assert!(error.contains("22 27 nonsense"), "{error}");
 }
+
+/// Inside a container the group at the mount point is an ordinary one, and its limits count.
+#[test]
+fn the_mount_points_own_limits_where_it_is_no_root() {
+    let fixture = Fixture::new(Flavour::V2, 1, Arch::X86);
+    fixture.group("", &Group { memory: Some(64 * MIB), ..Group::default() });
+    fixture.group("/web", &Group { memory: Some(128 * MIB), ..Group::default() });
+    let levels = |fixture: &Fixture| {
+        let layout = Layout::discover(fixture.root()).unwrap();
+        let groups = GroupSet::open(&layout, &Membership::parse("0::/web\n", &layout)).unwrap();
+        groups.memory().levels.iter().map(|level| level.max.map(|max| max.0 / MIB)).collect::<Vec<_>>()
+    };
+    assert_eq!(levels(&fixture), [Some(128)], "the host's root group is no level");
+    fixture.write("sys/fs/cgroup/cgroup.type", "domain\n");
+    assert_eq!(levels(&fixture), [Some(128), Some(64)]);
+}
+
+#[test]
+fn huge_pages() {
+    let case = Case { groups: container(busy()), ..base("", Flavour::V2, 1, Arch::X86) };
+    let world = build(&case);
+    let pool = "HugePages_Total:      64\nHugePages_Free:       60\nHugePages_Rsvd:        0\n\
+        HugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:          131072 kB\n";
+    let meminfo = fixture::text("meminfo");
+    let (before, _) = meminfo.split_once("HugePages_Total").unwrap();
+    world.fixture.write("proc/meminfo", &format!("{before}{pool}"));
+    let top = "sys/fs/cgroup";
+    world.fixture.write(&format!("{top}/cgroup.controllers"), "cpuset cpu memory hugetlb\n");
+    for (dir, max) in [("ownproc", "max"), ("ownproc/web", "33554432")] {
+        world.fixture.write(&format!("{top}/{dir}/hugetlb.2MB.max"), &format!("{max}\n"));
+        world.fixture.write(&format!("{top}/{dir}/hugetlb.2MB.current"), "4194304\n");
+        world.fixture.write(&format!("{top}/{dir}/hugetlb.2MB.rsvd.max"), "max\n");
+    }
+    let layout = Layout::discover(world.fixture.root()).unwrap();
+    let membership = Membership::parse("0::/ownproc/web\n", &layout);
+    let groups = Arc::new(GroupSet::open(&layout, &membership).unwrap());
+    let subject = Subject::new(groups, Nsec(0), None, None);
+    let mut out = Vec::new();
+    readings::render(ProcFile::Meminfo, &subject, &world.host, &case.policies, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("HugePages_Total:      16\nHugePages_Free:       14\n"), "{text}");
+    assert!(text.contains("Hugetlb:           32768 kB\n"), "{text}");
+}
+
+/// A container on a kernel before 6.6 (no cpu.stat.local), a file that is not understood, a missing one.
+#[test]
+fn broken_files_harm_nothing() {
+    for flavour in [Flavour::V1, Flavour::Hybrid, Flavour::V2] {
+        let case = Case { groups: nested(), ..base("", flavour, 2, Arch::X86) };
+        let world = build(&case);
+        let leaf = if flavour == Flavour::V1 { "memory/pods/child" } else { "unified/pods/child" };
+        let leaf = if flavour == Flavour::V2 { "pods/child" } else { leaf };
+        let file = if flavour == Flavour::V1 { "memory.limit_in_bytes" } else { "memory.max" };
+        world.fixture.write(&format!("sys/fs/cgroup/{leaf}/{file}"), "gibberish\n");
+        let meminfo = world.file(ProcFile::Meminfo, &case.policies);
+        assert!(meminfo.starts_with("MemTotal:         512000 kB\n"), "{flavour:?}: the ancestors serve");
+        assert_eq!(world.subject.groups.faults(), 1, "{flavour:?}");
+    }
+    let fixture = Fixture::new(Flavour::V2, 1, Arch::X86);
+    fixture.write("proc/meminfo", "MemTotal: lots\n");
+    let host = Host::open(fixture.root()).unwrap();
+    let error = host.meminfo().unwrap_err().to_string();
+    assert!(error.ends_with("proc/meminfo: expected a number of kB: \"MemTotal: lots\""), "{error}");
+}

@@ -26,7 +26,7 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 pub struct GroupDir {
     fd: OwnedFd,
     id: GroupId,
-    /// From the hierarchy's root, starting with `/`.
+    /// From the mount point, starting with `/`.
     path: PathBuf,
     gone: AtomicBool,
 }
@@ -48,7 +48,8 @@ impl GroupDir {
         self.id
     }
 
-    /// The group's path from its hierarchy's root, starting with `/`; as it was when opened.
+    /// The group's path from its hierarchy's mount point, starting with `/`; as it was when opened. Where the
+    /// whole hierarchy is mounted, as on a host, that is the path in `/proc/PID/cgroup`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

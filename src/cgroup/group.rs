@@ -185,15 +185,22 @@ impl GroupSet {
             Ok(Ok(value)) => return Some(value),
             Err(Miss::Remembered) => {}
             Err(Miss::Absent) => {
-                if dir.check_gone() {
-                    self.gone.fetch_add(1, Ordering::Relaxed);
+                if dir.check_gone() && self.gone.fetch_add(1, Ordering::Relaxed) == 0 {
+                    log::info!("group {} is gone: its ancestors serve", dir.path().display());
                 }
             }
-            Ok(Err(_)) | Err(Miss::Failed(_)) => {
-                self.faults.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(Err(error)) => self.fault(dir, file, &error),
+            Err(Miss::Failed(error)) => self.fault(dir, file, &error),
         }
         None
+    }
+
+    /// Counts it; the first of a container is logged.
+    fn fault(&self, dir: &GroupDir, file: &KeptFile, error: &dyn std::fmt::Display) {
+        if self.faults.fetch_add(1, Ordering::Relaxed) == 0 {
+            let group = dir.path().display();
+            log::warn!("cannot read {} of group {group}: {error}; its ancestors serve", file.name());
+        }
     }
 
     /// The path of a file of one level, for people to read.

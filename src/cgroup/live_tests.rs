@@ -2,9 +2,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::testing::{TestGroup, remove};
+use super::testing::{TestGroup, remove, wait_for};
 use super::walk::WalkLimits;
 use super::{Controller, GroupSet, Layout, Membership, Version};
 use crate::model::{Bytes, CpuSet, CpuUsage, Quota, SwapLevel, Usec};
@@ -59,15 +59,11 @@ fn usage_and_stat_are_the_groups_own() {
     let shell =
         group.shell("leaf", "x=$(head -c 41943040 /dev/zero | tr '\\0' x); while :; do sleep 1; done");
     let mut found = set.memory();
-    for _ in 0..600 {
-        if found.stat.anon.0 >= 40 * MIB {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    wait_for(|| {
         found = set.memory();
-    }
+        found.stat.anon.0 >= 40 * MIB
+    });
     drop(shell);
-    assert!(found.stat.anon.0 >= 40 * MIB, "{:?}", found.stat);
     assert!(found.levels[0].usage.0 >= 40 * MIB);
 }
 
@@ -81,14 +77,15 @@ fn quotas_and_throttling() {
     let reading = set.cpu(&online());
     assert_eq!(reading.levels[0].quota, None);
     assert_eq!(reading.levels[1].quota, Quota::new(Usec(20_000), Usec(100_000)));
-    group.shell("leaf", "(ulimit -t 1; while :; do :; done) 2>/dev/null; exit 0").finish();
+    let burner = group.shell("leaf", "while :; do :; done");
+    wait_for(|| set.cpu(&online()).levels[1].nr_throttled >= 5);
+    drop(burner);
     let reading = set.cpu(&online());
-    assert!(reading.levels[1].nr_throttled >= 3, "{reading:?}");
-    assert!(reading.levels[1].throttled >= Usec(100_000), "{reading:?}");
+    assert!(reading.levels[1].throttled >= Usec(50_000), "{reading:?}");
     assert_eq!(reading.levels[0].nr_throttled, 0, "the leaf has no quota of its own");
     let has_local = group.dirs("leaf").iter().any(|dir| dir.join("cpu.stat.local").exists());
     assert_eq!(reading.throttled_local.is_some(), has_local);
-    assert!(reading.throttled_local.is_none_or(|local| local >= Usec(100_000)), "{reading:?}");
+    assert!(reading.throttled_local.is_none_or(|local| local >= Usec(50_000)), "{reading:?}");
     assert!(set.cpu_quota_file(1).unwrap().parent().unwrap().parent().unwrap().join("cgroup.procs").exists());
 }
 
@@ -98,9 +95,13 @@ fn cpu_time_is_the_groups_own() {
     group.make("a");
     group.make("b");
     let (a, b) = (group.open("a"), group.open("b"));
-    group.shell("a", "(ulimit -t 1; while :; do :; done) 2>/dev/null; exit 0").finish();
+    let started = Instant::now();
+    let burner = group.shell("a", "while :; do :; done");
+    wait_for(|| a.cpu(&online()).usage.total() >= Usec(300_000));
+    drop(burner);
+    let most = Usec(u64::try_from(started.elapsed().as_micros()).unwrap());
     let (used, idle) = (a.cpu(&online()).usage, b.cpu(&online()).usage);
-    assert!(used.total() >= Usec(500_000) && used.total() <= Usec(1_500_000), "{used:?}");
+    assert!(used.total() >= Usec(300_000) && used.total() <= most, "{used:?} in {most:?}");
     assert!(idle.total() <= Usec(50_000), "{idle:?}");
     let v1 = group.layout.hierarchy_of(Controller::Cpuacct).is_some();
     assert_eq!(matches!(used, CpuUsage::PerCpu { .. }), v1);
@@ -198,12 +199,7 @@ fn membership_and_tasks_of_a_process() {
         std::process::Command::new("sh").args(["-c", &format!("{moves} exec sleep 60")]).spawn().unwrap(),
     );
     let pid = child.0.id();
-    for _ in 0..100 {
-        if std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n" {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(|| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n");
     let text = std::fs::read(format!("/proc/{pid}/cgroup")).unwrap();
     let membership = Membership::parse(&text, &group.layout);
     let expected = group.membership("a b:c/below");

@@ -37,3 +37,38 @@ pub fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
         Some((key, scalar::number(value)?))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Version;
+    use proptest::prelude::*;
+
+    /// Bytes as they come, and bytes that look like kernel text.
+    fn input() -> impl Strategy<Value = Vec<u8>> {
+        let likely =
+            "([a-z_:/]{0,9}[ :,-]?[0-9\\\\]{0,21}( |\n|\t|:|max|-1)?){0,8}".prop_map(String::into_bytes);
+        prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), likely]
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in input()) {
+            let _ = mountinfo::cgroup_mounts(&text);
+            let mut mount = b"1 2 0:3 / /m rw - cgroup x ".to_vec();
+            mount.extend_from_slice(&text);
+            let _ = mountinfo::cgroup_mounts(&mount);
+            proc_cgroup::parse(&text).for_each(drop);
+            let _ = memory::stat(&text, Version::V1);
+            let _ = memory::reclaimable(&memory::stat(&text, Version::V2));
+            let _ = (cpu::stat(&text), cpu::stat_local(&text), cpu::max(&text));
+            let _ = (scalar::limit(&text), scalar::cfs_quota(&text), scalar::counter(&text));
+            let _ = (scalar::list_sum(&text), scalar::list_into(&text, &mut Vec::new()));
+        }
+
+        #[test]
+        fn numbers_are_read_as_printed(n: u64) {
+            prop_assert_eq!(scalar::number(format!("{n}\n").as_bytes()), Some(n));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::{Controller, GroupSet, Layout, Membership, Version};
 
@@ -130,16 +131,19 @@ impl Drop for TestGroup {
 /// A child that is ended and reaped on drop.
 pub(crate) struct Running(pub(crate) Child);
 
-impl Running {
-    pub(crate) fn finish(mut self) {
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// For what takes as long as the machine is busy: looks every 20 ms, for a minute.
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < until, "waited for a minute");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -161,7 +165,7 @@ pub(crate) fn remove(dir: &Path) {
     for _ in 0..200 {
         match std::fs::remove_dir(dir) {
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             }
             _ => return,
         }

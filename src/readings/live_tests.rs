@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::{Subject, host_file, render, sys_cpu_file, sys_cpu_list_dir};
-use crate::cgroup::testing::{Running, TestGroup};
+use crate::cgroup::testing::{Running, TestGroup, wait_for};
 use crate::host::Host;
 use crate::model::{HostPid, Nsec, Policies, TimensOffset};
 use crate::render::ProcFile;
@@ -36,14 +35,6 @@ fn used(stat: &str) -> u64 {
     fields[0] + fields[1] + fields[2]
 }
 
-fn wait_for(mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < until, "waited for a minute");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn a_limited_container() {
     let group = TestGroup::new();
@@ -71,13 +62,12 @@ fn a_limited_container() {
     // a neighbour's work is not the container's
     group.make("neighbour");
     group.set_cpuset("neighbour", "0");
-    group.shell("neighbour", "(ulimit -t 1; while :; do :; done) 2>/dev/null; exit 0").finish();
-    let idler = subject(&group, "neighbour", &init, &host);
-    let stat = text(ProcFile::Stat, &idler, &host);
-    assert!(used(&stat) >= 50, "{stat:.200}");
+    let burner = group.shell("neighbour", "while :; do :; done");
+    let neighbour = subject(&group, "neighbour", &burner, &host);
     drop(init);
     let before = used(&text(ProcFile::Stat, &web, &host));
-    group.shell("neighbour", "(ulimit -t 1; while :; do :; done) 2>/dev/null; exit 0").finish();
+    wait_for(|| used(&text(ProcFile::Stat, &neighbour, &host)) >= 50);
+    drop(burner);
     assert!(used(&text(ProcFile::Stat, &web, &host)) <= before + 1);
 
     // gone between two reads: the last good counters stay
