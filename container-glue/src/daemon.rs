@@ -131,10 +131,10 @@ impl Daemon {
 
     /// Ends the registration. The daemon does so by itself when init is dead, so a failure is of no interest.
     pub fn unregister(&mut self, name: &ContainerName) {
-        if std::mem::take(&mut self.registered) {
-            if let Err(error) = self.client.unregister(name) {
-                log::debug!("unregister {name}: {error}");
-            }
+        if std::mem::take(&mut self.registered)
+            && let Err(error) = self.client.unregister(name)
+        {
+            log::debug!("unregister {name}: {error}");
         }
     }
 }

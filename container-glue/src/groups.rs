@@ -11,6 +11,8 @@ pub mod tree;
 
 use std::path::{Path, PathBuf};
 
+use ownproc::cgroup::Controller;
+
 pub use hierarchies::{Hierarchies, Hierarchy};
 pub use tree::{Groups, remove_tree};
 
@@ -36,7 +38,7 @@ pub enum GroupError {
         /// The flag.
         flag: &'static str,
         /// The controller.
-        controller: &'static str,
+        controller: Controller,
         /// What to do.
         hint: &'static str,
     },

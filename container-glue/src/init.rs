@@ -20,8 +20,8 @@ use crate::{LAUNCHER_FAILED, command, security};
 pub struct Init<'a> {
     /// The request.
     pub spec: &'a Spec,
-    /// The hierarchies in which the container has a group.
-    pub hierarchies: Vec<&'a crate::groups::Hierarchy>,
+    /// The container's group in each hierarchy.
+    pub groups: Vec<(&'a crate::groups::Hierarchy, &'a std::path::Path)>,
     /// Init's end of the channel.
     pub channel: &'a Channel,
     /// The signals that were blocked when the launcher was started: the command starts with these.
@@ -57,12 +57,14 @@ fn start(init: &Init<'_>) -> Result<Option<Pid>, SetupError> {
         .map_err(io::Error::from)
         .step(|| "cannot understand the launcher".to_owned())?;
 
+    be_killable();
+
     // now that the groups hold this process, so that they are the roots of its cgroup namespace
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
         .step(|| "cannot make a cgroup namespace".to_owned())?;
     nix::unistd::sethostname(&init.spec.hostname).step(|| "cannot set the host name".to_owned())?;
     rootfs::loopback_up(init.spec.network)?;
-    rootfs::enter(&Plan { spec: init.spec, hierarchies: init.hierarchies.clone(), tree: go.tree })?;
+    rootfs::enter(&Plan { spec: init.spec, groups: &init.groups, tree: go.tree })?;
     if !init.with_terminal {
         // signals sent to the launcher's process group then reach the command once, through the launcher
         nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))
@@ -73,10 +75,22 @@ fn start(init: &Init<'_>) -> Result<Option<Pid>, SetupError> {
     security::set_undumpable().step(|| "cannot hide init's memory".to_owned())?;
 
     let program = command::prepare(init.spec)?;
+    let (gate, opener) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+        .step(|| "cannot make a pipe to the command".to_owned())?;
     // SAFETY: this process has one thread, so the child may do anything.
     match unsafe { fork() }.step(|| "cannot start the command".to_owned())? {
-        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Parent { child } => {
+            // what came before the fork the command has not got; what came later it has pending, where a second one
+            // of the same number changes nothing
+            for signal in arrived() {
+                let _ = kill(child, signal);
+            }
+            drop(opener); // now it may look
+            Ok(Some(child))
+        }
         ForkResult::Child => {
+            drop(opener);
+            let _ = nix::unistd::read(&gate, &mut [0]); // end of file
             let code = command::execute(&program, init.caller_mask);
             // SAFETY: ends the process without running init's destructors.
             unsafe { libc::_exit(code) }
@@ -84,9 +98,19 @@ fn start(init: &Init<'_>) -> Result<Option<Pid>, SetupError> {
     }
 }
 
+/// A caller that the OOM killer spares (sshd, a supervisor) must not hand that down: a container at its memory limit in
+/// which nothing may be killed hangs. Raising the score needs no right; a failure means no worse than before.
+fn be_killable() {
+    let file = "/proc/self/oom_score_adj";
+    let spared = std::fs::read_to_string(file).is_ok_and(|text| text.trim_start().starts_with('-'));
+    if spared {
+        let _ = std::fs::write(file, "0");
+    }
+}
+
 /// Until the command ends.
 fn serve(command: Pid, with_terminal: bool) -> i32 {
-    let signals: SigSet = FORWARDED.iter().copied().chain([Signal::SIGCHLD]).collect();
+    let signals = waited_for();
     loop {
         if let Some(code) = reap(command) {
             // the kernel kills what is left when process 1 ends
@@ -95,6 +119,26 @@ fn serve(command: Pid, with_terminal: bool) -> i32 {
         if let Some(signal) = wait(&signals, with_terminal) {
             // ESRCH is not possible: the command is not reaped yet
             let _ = kill(command, signal);
+        }
+    }
+}
+
+fn waited_for() -> SigSet {
+    FORWARDED.iter().copied().chain([Signal::SIGCHLD]).collect()
+}
+
+/// The signals that have come so far.
+fn arrived() -> Vec<Signal> {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut found = Vec::new();
+    loop {
+        // SAFETY: the set and the time outlive the call; a null pointer for the details is allowed.
+        let number =
+            unsafe { libc::sigtimedwait(waited_for().as_ref(), std::ptr::null_mut(), &raw const now) };
+        match Signal::try_from(number) {
+            Ok(Signal::SIGCHLD) => {}
+            Ok(signal) => found.push(signal),
+            Err(_) => return found, // -1: there is no more
         }
     }
 }

@@ -60,9 +60,9 @@ pub enum PreflightError {
         /// The flag.
         flag: &'static str,
         /// Its value.
-        wanted: CpuSet,
+        wanted: String,
         /// What there is.
-        has: CpuSet,
+        has: String,
     },
     /// More CPU time than there is.
     #[error("--cpus {wanted}: this host has {has} CPUs; give at most that")]
@@ -200,7 +200,7 @@ fn sets(spec: &Spec, system: &Path) -> Result<(), PreflightError> {
     ] {
         let has = has.unwrap_or_else(|| CpuSet::first(1));
         if let Some(wanted) = wanted.as_ref().filter(|wanted| !wanted.without(&has).is_empty()) {
-            return Err(PreflightError::NotThere { flag, wanted: wanted.clone(), has });
+            return Err(PreflightError::NotThere { flag, wanted: wanted.to_string(), has: has.to_string() });
         }
     }
     if let Some(quota) = spec.limits.cpus.filter(|&quota| quota > PERIOD_US.saturating_mul(cpus.len() as u64))

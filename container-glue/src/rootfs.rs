@@ -13,7 +13,7 @@ mod virtual_files;
 mod volumes;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::groups::Hierarchy;
 use crate::spec::{Network, Spec};
@@ -44,8 +44,8 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 pub struct Plan<'a> {
     /// The request.
     pub spec: &'a Spec,
-    /// Hierarchies in which the container has a group.
-    pub hierarchies: Vec<&'a Hierarchy>,
+    /// The container's group in each hierarchy.
+    pub groups: &'a [(&'a Hierarchy, &'a Path)],
     /// The container's directory in the daemon's tree.
     pub tree: PathBuf,
 }
@@ -65,7 +65,7 @@ pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
     let sys = mounts::filesystem("sysfs", &[], mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)?;
     mounts::attach(&sys, &root.directory("sys")?)?;
     dev::mount(&root, spec.limits.memory)?;
-    cgroupfs::mount(&root, &plan.hierarchies)?;
+    cgroupfs::mount(&root, plan.groups)?;
     if spec.rootfs.is_none() {
         // the host's are full of what only makes sense there
         root::mount_scratch(&root, spec.limits.memory)?;

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use ownproc::cgroup::Controller;
 use ownproc::model::{ContainerName, CpuSet};
 
 use crate::daemon::{self, Daemon, DaemonError};
@@ -38,7 +39,7 @@ pub enum LaunchError {
         /// CPUs needed.
         wanted: usize,
         /// What there is.
-        has: CpuSet,
+        has: String,
     },
     /// A system call of the launcher.
     #[error("cannot {what}: {source}")]
@@ -86,7 +87,7 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let v2_group = groups.v2_fd()?;
     let plan = Init {
         spec,
-        hierarchies: hierarchies.0.iter().collect(),
+        groups: groups.leaves().collect(),
         channel: &theirs,
         caller_mask: &signals.caller_mask,
         with_terminal: terminal.is_some(),
@@ -101,6 +102,7 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let tree = cleanup.daemon.register(&spec.name, init.as_fd(), &fds)?;
     drop(fds);
     let go = serde_json::to_vec(&Go { tree }).map_err(|e| system("write the message to init")(e.into()))?;
+    signals.catch_up(init.as_fd()).map_err(system("pass on a signal"))?;
     // an init that is dead already is reported by supervise
     let _ = ours.send(&go);
 
@@ -154,14 +156,15 @@ fn pin(spec: &Spec, hierarchies: &Hierarchies, living: &[State]) -> Result<CpuSe
         .collect();
     let taken: Vec<CpuSet> = living.iter().map(State::pins).collect();
     let wanted = spec.limits.whole_cpus().unwrap_or(1);
-    pins::choose(&allowed, &nodes, &taken, wanted).ok_or(LaunchError::Pin { wanted, has: allowed })
+    pins::choose(&allowed, &nodes, &taken, wanted)
+        .ok_or_else(|| LaunchError::Pin { wanted, has: allowed.to_string() })
 }
 
 /// The CPUs that the container could have: those of the nearest group above that exists, within --cpuset-cpus.
 fn allowed_cpus(spec: &Spec, hierarchies: &Hierarchies) -> Result<CpuSet, LaunchError> {
     let online = read_set(Path::new("/sys/devices/system/cpu/online"))?;
     let mut allowed = online.clone();
-    if let Some(hierarchy) = hierarchies.of("cpuset") {
+    if let Some(hierarchy) = hierarchies.of(Controller::Cpuset) {
         let file = if hierarchy.v2 { "cpuset.cpus.effective" } else { "cpuset.effective_cpus" };
         let parent = hierarchy.mount.join(&spec.cgroup_parent);
         let above = parent.ancestors().take_while(|level| level.starts_with(&hierarchy.mount));

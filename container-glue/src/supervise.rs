@@ -42,6 +42,16 @@ impl Signals {
         Ok(Self { fd, caller_mask })
     }
 
+    /// Passes on all that has come so far, the terminal's too: what came before init was born, init has not got. What
+    /// came later it has pending, where a second one of the same number changes nothing. So this must be called before
+    /// init looks.
+    pub fn catch_up(&self, init: BorrowedFd<'_>) -> io::Result<()> {
+        while let Some(info) = self.fd.read_signal()? {
+            send(init, i32::try_from(info.ssi_signo).unwrap_or(0))?;
+        }
+        Ok(())
+    }
+
     /// Waits for init to end; its exit code, 128 + signal when it was killed. `said` gets what init has to say about
     /// a set-up that failed.
     pub fn supervise(
@@ -71,7 +81,7 @@ impl Signals {
             if ready[0] {
                 self.forward(init.as_fd())?;
             }
-            if ready[1] && !(ready.get(2) == Some(&true)) {
+            if ready[1] && ready.get(2) != Some(&true) {
                 return Ok((exit_code(init.as_fd())?, said));
             }
         }

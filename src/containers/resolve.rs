@@ -85,7 +85,7 @@ pub struct Resolver {
     own_pidns: u64,
     own_cgroupns: u64,
     inits: RwLock<HashMap<u64, Arc<Init>>>,
-    readers: Mutex<HashMap<HostPid, Arc<Reader>>>,
+    readers: Mutex<HashMap<HostPid, Option<Arc<Reader>>>>,
     views: RwLock<HashMap<Key, Known>>,
     unregistered: Mutex<HashMap<(u64, Membership), Arc<Contained>>>,
     registered: RwLock<HashMap<u32, Arc<Contained>>>,
@@ -133,13 +133,13 @@ impl Resolver {
     /// The view of a process or thread; `None` if there is none with this number.
     #[must_use]
     pub fn process(&self, pid: HostPid) -> Option<View> {
-        let (reader, own_text) = self.known_reader(pid)?;
-        let init = (reader.pidns != self.own_pidns).then(|| self.init(reader.pidns, pid)).flatten();
+        let (pidns, own_text) = self.known_reader(pid)?;
+        let init = (pidns != self.own_pidns).then(|| self.init(pidns, pid)).flatten();
         let (init, init_text) = match init {
             Some((init, text)) => (Some(init), text),
             None => (None, Box::default()),
         };
-        let key = Key { pidns: reader.pidns, reader: own_text, init: init_text };
+        let key = Key { pidns, reader: own_text, init: init_text };
         let generation = self.registry.generation();
         if let Some(known) = self.views.read().get(&key)
             && known.generation == generation
@@ -194,13 +194,13 @@ impl Resolver {
     pub fn may_open(&self, slot: u32, tid: u32) -> bool {
         let Some(pid) = i32::try_from(tid).ok().and_then(HostPid::new) else { return false };
         let Some(entry) = self.registry.by_slot(slot) else { return false };
-        let Some(process) = self.host.process(pid) else { return false };
-        let pidns = process.namespace("pid");
+        let pidns = self.host.namespace_of(pid, "pid");
         if pidns.is_some()
             && (pidns == Some(self.own_pidns) || pidns == entry.pidns.as_ref().map(|ns| ns.inode))
         {
             return true;
         }
+        let Some(process) = self.host.process(pid) else { return false };
         process
             .cgroup()
             .is_some_and(|text| self.ancestry(&entry, &Membership::parse(text, &self.layout)).is_some())
@@ -223,25 +223,25 @@ impl Resolver {
         depth
     }
 
-    /// The reader's kept `/proc/TID/cgroup` and its text now.
-    fn known_reader(&self, pid: HostPid) -> Option<(Arc<Reader>, Box<[u8]>)> {
+    /// The reader's pid namespace and the text of its `/proc/TID/cgroup` now. The file is kept from the second
+    /// read on: most readers read once.
+    fn known_reader(&self, pid: HostPid) -> Option<(u64, Box<[u8]>)> {
         let known = self.readers.lock().get(&pid).cloned();
-        if let Some(reader) = known
+        if let Some(Some(reader)) = &known
             && let Ok(text) = read_fd(reader.cgroup.as_fd(), bytes)
         {
-            return Some((reader, text));
+            return Some((reader.pidns, text));
         }
         let process = self.host.process(pid)?;
         let cgroup = process.keep("cgroup")?;
         let pidns = process.namespace("pid")?;
         let text = read_fd(cgroup.as_fd(), bytes).ok()?;
-        let reader = Arc::new(Reader { cgroup, pidns });
         let mut readers = self.readers.lock();
         if readers.len() >= READERS {
             readers.clear(); // short-lived readers fill it; the others come back at once
         }
-        readers.insert(pid, Arc::clone(&reader));
-        Some((reader, text))
+        readers.insert(pid, known.is_some().then(|| Arc::new(Reader { cgroup, pidns })));
+        Some((pidns, text))
     }
 
     /// The init of a pid namespace, and the text of its `/proc/PID/cgroup` now.

@@ -56,7 +56,7 @@ mod tests {
     fn sizes_follow_the_rule() {
         for bound in [0, 1, 4096, 4097, 65536, 1_000_000] {
             let size = stat_size(bound);
-            assert!(size % 4096 == 0 && size >= bound && size > 0);
+            assert!(size.is_multiple_of(4096) && size >= bound && size > 0);
             assert!(u64::from(stat_blksize(size)) > size);
         }
         assert_eq!(stat_blksize(MIN_FILE_SIZE), 262_144);

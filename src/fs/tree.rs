@@ -554,3 +554,6 @@ fn join(base: &str, below: &str) -> String {
         (base, below) => format!("{base}/{below}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,10 @@ use crate::model::{CpuSet, HostCpuinfo, HostMeminfo, HostPid, HostStat, Nsec};
 /// How long the parsed `/proc/cpuinfo` and the shape of `/proc/stat` serve: both cost the kernel microseconds
 /// per CPU, and nothing in them but clock rates and host counters changes without a CPU going on- or offline.
 const SERVES_FOR: Nsec = Nsec(1_000_000_000);
+/// How long `/proc/meminfo` serves. The kernel itself folds the counters behind it once a second
+/// (`vm.stat_interval`), so this adds nothing that could be noticed, and it spares a burst of reads a third of
+/// their cost.
+const MEMINFO_SERVES_FOR: Nsec = Nsec(10_000_000);
 
 /// The host as one root directory shows it.
 #[derive(Debug)]
@@ -37,19 +41,21 @@ pub struct Host {
     kernel_max: KeptFile,
     cached_cpuinfo: Cached<HostCpuinfo>,
     cached_stat: Cached<HostStat>,
+    cached_meminfo: Cached<HostMeminfo>,
     own_timens: Option<u64>,
 }
 
 /// A parsed file with the time it was read at and the CPUs online then.
 #[derive(Debug)]
 struct Cached<T> {
+    serves_for: Nsec,
     value: RwLock<Option<(Nsec, CpuSet, Arc<T>)>>,
     refresh: Mutex<()>,
 }
 
 impl<T> Cached<T> {
-    const fn new() -> Self {
-        Self { value: RwLock::new(None), refresh: Mutex::new(()) }
+    const fn new(serves_for: Nsec) -> Self {
+        Self { serves_for, value: RwLock::new(None), refresh: Mutex::new(()) }
     }
 
     fn get(
@@ -60,7 +66,7 @@ impl<T> Cached<T> {
     ) -> Result<Arc<T>, HostError> {
         let fresh = |held: &Option<(Nsec, CpuSet, Arc<T>)>| {
             let (at, cpus, value) = held.as_ref()?;
-            let fresh = now.minus(*at) < SERVES_FOR && now >= *at && cpus == online;
+            let fresh = now.minus(*at) < self.serves_for && now >= *at && cpus == online;
             fresh.then(|| value.clone())
         };
         if let Some(value) = fresh(&self.value.read()) {
@@ -102,8 +108,9 @@ impl Host {
             possible: KeptFile::new("possible"),
             present: KeptFile::new("present"),
             kernel_max: KeptFile::new("kernel_max"),
-            cached_cpuinfo: Cached::new(),
-            cached_stat: Cached::new(),
+            cached_cpuinfo: Cached::new(SERVES_FOR),
+            cached_stat: Cached::new(SERVES_FOR),
+            cached_meminfo: Cached::new(MEMINFO_SERVES_FOR),
             own_timens: None,
         };
         host.own_timens = Process::open_self(&host).and_then(|own| own.namespace("time"));
@@ -139,9 +146,11 @@ impl Host {
         self.clock.now()
     }
 
-    /// `/proc/meminfo` as it is now.
-    pub fn meminfo(&self) -> Result<HostMeminfo, HostError> {
-        self.proc_file(&self.meminfo, parse::meminfo::meminfo)
+    /// `/proc/meminfo`, at most 10 ms old.
+    pub fn meminfo(&self) -> Result<Arc<HostMeminfo>, HostError> {
+        self.cached_meminfo.get(self.clocks().monotonic, &CpuSet::EMPTY, || {
+            self.proc_file(&self.meminfo, parse::meminfo::meminfo)
+        })
     }
 
     /// `/proc/stat` as it is now, all counters fresh.
@@ -204,6 +213,16 @@ impl Host {
                 read_fd(fd.as_fd(), |text| out.extend_from_slice(text)).map_err(io)
             }
         }
+    }
+
+    /// The inode of a namespace of a thread that is known to live: one that waits for our answer. One system
+    /// call, where holding the thread takes three.
+    #[must_use]
+    pub fn namespace_of(&self, pid: HostPid, kind: &str) -> Option<u64> {
+        let mut buffer = [std::mem::MaybeUninit::<u8>::uninit(); 64];
+        let path = format!("{pid}/ns/{kind}");
+        let (link, _) = rustix::fs::readlinkat_raw(&self.proc, path, &mut buffer).ok()?;
+        parse::process::namespace(link)
     }
 
     /// A process by its id.

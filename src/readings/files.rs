@@ -1,6 +1,8 @@
 //! The files below `proc/`.
 
 use super::subject::Subject;
+use std::sync::Arc;
+
 use crate::host::{Host, HostError};
 use crate::model::{CountersPolicy, CpuReading, HostMeminfo, MemoryReading, Policies};
 use crate::render::{self, ProcFile};
@@ -44,7 +46,7 @@ pub fn host_file(file: ProcFile, host: &Host, out: &mut Vec<u8>) -> Result<(), H
 }
 
 /// What meminfo is made of.
-pub fn memory(subject: &Subject, host: &Host) -> Result<(MemoryReading, HostMeminfo), HostError> {
+pub fn memory(subject: &Subject, host: &Host) -> Result<(MemoryReading, Arc<HostMeminfo>), HostError> {
     let meminfo = host.meminfo()?;
     let mut reading = subject.groups.memory_with(meminfo.swap_total.0 > 0);
     if has_huge_pages(&meminfo.text) {

@@ -3,6 +3,9 @@
 
 use std::path::Path;
 
+use ownproc::cgroup::Controller;
+use ownproc::model::CpuSet;
+
 use super::{Groups, Hierarchy};
 use crate::spec::Limits;
 use crate::spec::limits::{Max, PERIOD_US};
@@ -11,7 +14,7 @@ use crate::spec::size;
 /// One line for each limit that a group above makes tighter.
 pub fn tighter(groups: &Groups, limits: &Limits) -> Vec<String> {
     let mut notes = Vec::new();
-    if let (Some(asked), Some((leaf, hierarchy))) = (limits.memory, groups.of("memory")) {
+    if let (Some(asked), Some((leaf, hierarchy))) = (limits.memory, groups.of(Controller::Memory)) {
         let file = if hierarchy.v2 { "memory.max" } else { "memory.limit_in_bytes" };
         let least = least(leaf, hierarchy, |level| number(&level.join(file)));
         if let Some((least, level)) = least.filter(|(least, _)| *least < asked) {
@@ -22,12 +25,22 @@ pub fn tighter(groups: &Groups, limits: &Limits) -> Vec<String> {
             ));
         }
     }
-    if let (Some(asked), Some((leaf, hierarchy))) = (limits.cpus, groups.of("cpu")) {
-        if let Some((least, level)) = quota(leaf, hierarchy).filter(|(least, _)| *least < asked) {
-            notes.push(format!("{level} allows {} CPUs, fewer than --cpus {}", cpus(least), cpus(asked)));
+    if let (Some(asked), Some((leaf, hierarchy))) = (limits.cpus, groups.of(Controller::Cpu))
+        && let Some((least, level)) = quota(leaf, hierarchy).filter(|(least, _)| *least < asked)
+    {
+        notes.push(format!("{level} allows {} CPUs, fewer than --cpus {}", cpus(least), cpus(asked)));
+    }
+    if let (Some(asked), Some((leaf, hierarchy))) = (&limits.cpuset_cpus, groups.of(Controller::Cpuset)) {
+        // the kernel has taken the levels together already; v1 has refused the write
+        let file = leaf.join(if hierarchy.v2 { "cpuset.cpus.effective" } else { "cpuset.effective_cpus" });
+        let effective = std::fs::read_to_string(file).ok().and_then(|text| CpuSet::parse(&text).ok());
+        if let Some(effective) = effective.filter(|effective| !asked.without(effective).is_empty()) {
+            notes.push(format!(
+                "the groups above allow CPUs {effective} only, not all of --cpuset-cpus {asked}"
+            ));
         }
     }
-    if let (Some(Max::At(asked)), Some((leaf, hierarchy))) = (limits.pids, groups.of("pids")) {
+    if let (Some(Max::At(asked)), Some((leaf, hierarchy))) = (limits.pids, groups.of(Controller::Pids)) {
         let least = least(leaf, hierarchy, |level| number(&level.join("pids.max")));
         if let Some((least, level)) = least.filter(|(least, _)| *least < asked) {
             notes.push(format!("{level} allows {least} tasks, fewer than --pids-limit {asked}"));

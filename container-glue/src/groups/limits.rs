@@ -7,6 +7,7 @@ use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::cpuset::CpuSetController;
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
+use ownproc::cgroup::Controller;
 
 use super::{GroupError, Groups, Hierarchies, Hierarchy};
 use crate::spec::Limits;
@@ -15,16 +16,16 @@ use crate::spec::limits::{Max, PERIOD_US};
 /// The controllers that the limits need are there: found out before anything is made.
 pub fn check(limits: &Limits, hierarchies: &Hierarchies) -> Result<(), GroupError> {
     let needs = [
-        ("-m", "memory", limits.memory.is_some()),
-        ("--cpus", "cpu", limits.cpus.is_some()),
-        ("--cpu-weight", "cpu", limits.cpu_weight.is_some()),
-        ("--cpuset-cpus", "cpuset", limits.cpuset_cpus.is_some()),
-        ("--cpuset-mems", "cpuset", limits.cpuset_mems.is_some()),
-        ("--pids-limit", "pids", limits.pids.is_some()),
+        ("-m", Controller::Memory, limits.memory.is_some()),
+        ("--cpus", Controller::Cpu, limits.cpus.is_some()),
+        ("--cpu-weight", Controller::Cpu, limits.cpu_weight.is_some()),
+        ("--cpuset-cpus", Controller::Cpuset, limits.cpuset_cpus.is_some()),
+        ("--cpuset-mems", Controller::Cpuset, limits.cpuset_mems.is_some()),
+        ("--pids-limit", Controller::Pids, limits.pids.is_some()),
     ];
     for (flag, controller, needed) in needs {
         if needed && hierarchies.of(controller).is_none() {
-            let hint = if controller == "memory" { "; boot with cgroup_enable=memory" } else { "" };
+            let hint = if controller == Controller::Memory { "; boot with cgroup_enable=memory" } else { "" };
             return Err(GroupError::NoController { flag, controller, hint });
         }
     }
@@ -33,13 +34,13 @@ pub fn check(limits: &Limits, hierarchies: &Hierarchies) -> Result<(), GroupErro
 
 /// Sets all limits; to be called before a process is in the groups.
 pub fn apply(groups: &Groups, limits: &Limits) -> Result<(), GroupError> {
-    if let Some((leaf, hierarchy)) = groups.of("memory") {
+    if let Some((leaf, hierarchy)) = groups.of(Controller::Memory) {
         memory(leaf, hierarchy, limits)?;
     }
-    if let Some((leaf, hierarchy)) = groups.of("cpu") {
+    if let Some((leaf, hierarchy)) = groups.of(Controller::Cpu) {
         cpu(leaf, hierarchy, limits)?;
     }
-    if let Some((leaf, hierarchy)) = groups.of("cpuset") {
+    if let Some((leaf, hierarchy)) = groups.of(Controller::Cpuset) {
         let controller = CpuSetController::new(leaf.to_owned(), hierarchy.mount.clone(), hierarchy.v2);
         if let Some(cpus) = limits.cpuset_cpus.as_ref().map(ToString::to_string) {
             checked(controller.set_cpus(&cpus), &leaf.join("cpuset.cpus"), &cpus)?;
@@ -48,7 +49,7 @@ pub fn apply(groups: &Groups, limits: &Limits) -> Result<(), GroupError> {
             checked(controller.set_mems(&mems), &leaf.join("cpuset.mems"), &mems)?;
         }
     }
-    if let (Some((leaf, hierarchy)), Some(max)) = (groups.of("pids"), limits.pids) {
+    if let (Some((leaf, hierarchy)), Some(max)) = (groups.of(Controller::Pids), limits.pids) {
         let value = match max {
             Max::Unlimited => MaxValue::Max,
             Max::At(n) => MaxValue::Value(signed(n)),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cgroups_rs::fs::cpuset::CpuSetController;
+use ownproc::cgroup::Controller;
 use ownproc::model::ContainerName;
 
 use super::{GroupError, Hierarchies, Hierarchy};
@@ -62,11 +63,16 @@ impl Groups {
     }
 
     /// The container's group for a controller, with whether that is v2.
-    pub fn of(&self, controller: &str) -> Option<(&Path, &Hierarchy)> {
+    pub fn of(&self, controller: Controller) -> Option<(&Path, &Hierarchy)> {
         self.leaves
             .iter()
-            .find(|(hierarchy, _)| hierarchy.controllers.iter().any(|name| name == controller))
+            .find(|(hierarchy, _)| hierarchy.controllers.contains(&controller))
             .map(|(hierarchy, leaf)| (leaf.as_path(), hierarchy))
+    }
+
+    /// All groups.
+    pub fn leaves(&self) -> impl Iterator<Item = (&Hierarchy, &Path)> {
+        self.leaves.iter().map(|(hierarchy, leaf)| (hierarchy, leaf.as_path()))
     }
 
     /// A descriptor of the v2 group for CLONE_INTO_CGROUP.
@@ -149,7 +155,7 @@ fn delegate(hierarchy: &Hierarchy, level: &Path) -> Result<(), GroupError> {
 
 /// v1: a new cpuset has no CPU and no node, and takes no process until it has. Copies its parent's.
 fn copy_cpuset(hierarchy: &Hierarchy, group: &Path) -> Result<(), GroupError> {
-    if hierarchy.v2 || !hierarchy.controllers.iter().any(|name| name == "cpuset") {
+    if hierarchy.v2 || !hierarchy.controllers.contains(&Controller::Cpuset) {
         return Ok(());
     }
     let Some(parent) = group.parent() else { return Ok(()) };

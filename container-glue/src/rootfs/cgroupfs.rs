@@ -1,7 +1,9 @@
 //! /sys/fs/cgroup: the container's own groups, read-only, as a machine of its own would show its root groups.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use ownproc::cgroup::Controller;
 use rustix::fs::Mode;
 
 use super::mounts::{self, Opt};
@@ -9,11 +11,13 @@ use super::resolve::Root;
 use super::{SetupError, Step};
 use crate::groups::Hierarchy;
 
-/// Mounts what the container's cgroup namespace shows.
-pub fn mount(root: &Root, hierarchies: &[&Hierarchy]) -> Result<(), SetupError> {
+/// Binds each group where a hierarchy of its own would be mounted. In the container's cgroup namespace these are the
+/// roots, as /proc/self/cgroup and mountinfo show. (A new mount of a v1 hierarchy would do the same, but needs the
+/// exact list of its controllers, also of those that nobody here knows.)
+pub fn mount(root: &Root, groups: &[(&Hierarchy, &Path)]) -> Result<(), SetupError> {
     let Some(place) = root.find("sys/fs/cgroup")? else { return Ok(()) };
-    if let [Hierarchy { v2: true, .. }] = hierarchies {
-        return mounts::attach(&instance(hierarchies[0])?, &place);
+    if let [(Hierarchy { v2: true, .. }, group)] = groups {
+        return bind(group, &place);
     }
     let size = Opt::Value("size", "64k".to_owned());
     let tmpfs = mounts::filesystem(
@@ -22,31 +26,26 @@ pub fn mount(root: &Root, hierarchies: &[&Hierarchy]) -> Result<(), SetupError> 
         mounts::NOSUID_NODEV_NOEXEC,
     )?;
     mounts::attach(&tmpfs, &place)?;
-    for hierarchy in hierarchies {
+    for (hierarchy, group) in groups {
         let Some(name) = hierarchy.mount.file_name() else { continue };
         let what = || format!("cannot make /sys/fs/cgroup/{}", name.display());
         rustix::fs::mkdirat(&tmpfs, name, Mode::from_raw_mode(0o755)).step(what)?;
-        mounts::attach(&instance(hierarchy)?, &root.directory(Path::new("sys/fs/cgroup").join(name))?)?;
+        bind(group, &root.directory(Path::new("sys/fs/cgroup").join(name))?)?;
         // programs look for cpu/ where the host has cpu,cpuacct/
         for controller in hierarchy.controllers.iter().filter(|_| !hierarchy.v2) {
-            if controller.as_str() != name {
-                match rustix::fs::symlinkat(name, &tmpfs, controller.as_str()) {
-                    Err(rustix::io::Errno::EXIST) => {}
-                    other => other.step(what)?,
-                }
+            let controller = if *controller == Controller::Io { "blkio" } else { controller.name() };
+            match rustix::fs::symlinkat(name, &tmpfs, controller) {
+                Err(rustix::io::Errno::EXIST) => {}
+                other => other.step(what)?,
             }
         }
     }
     mounts::set_attributes(&tmpfs, mounts::RDONLY)
 }
 
-/// A new mount of a hierarchy: its root is that of this process's cgroup namespace.
-fn instance(hierarchy: &Hierarchy) -> Result<std::os::fd::OwnedFd, SetupError> {
-    let attributes = mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY;
-    if hierarchy.v2 {
-        return mounts::filesystem("cgroup2", &[], attributes);
-    }
-    // v1 finds the hierarchy by the controllers that are mounted together
-    let options: Vec<Opt<'_>> = hierarchy.controllers.iter().map(|name| Opt::Flag(name)).collect();
-    mounts::filesystem("cgroup", &options, attributes)
+fn bind(group: &Path, place: &OwnedFd) -> Result<(), SetupError> {
+    let what = || format!("cannot bind {}", group.display());
+    let copy = mounts::open_host(group).and_then(|group| mounts::copy(&group, false)).step(what)?;
+    mounts::attach(&copy, place)?;
+    mounts::set_attributes(&copy, mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)
 }

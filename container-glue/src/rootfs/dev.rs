@@ -2,7 +2,6 @@
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use rustix::fs::{FileType, Mode, makedev};
 
@@ -60,13 +59,18 @@ pub fn mount(root: &Root, memory: Option<u64>) -> Result<(), SetupError> {
     console(root)
 }
 
-/// The caller's terminal as /dev/console. Its own name leads into the host's devpts; ttyname(3) finds it here.
+/// The caller's terminal as /dev/console. Its own name leads into the host's devpts; ttyname(3) finds it here. A
+/// terminal that has no name in this mount namespace is left out: nothing but its name is missed.
 fn console(root: &Root) -> Result<(), SetupError> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let mut standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter();
     let Some(terminal) = standard.find(IsTerminal::is_terminal) else { return Ok(()) };
+    // by name, since the open descriptor belongs to a mount of the launcher's namespace, which cannot be bound
+    let Some(node) = nix::unistd::ttyname(terminal).ok().and_then(|name| mounts::open_host(&name).ok())
+    else {
+        return Ok(());
+    };
     let what = || "cannot bind the terminal over /dev/console".to_owned();
-    let node = mounts::open_host(Path::new(&mounts::proc_path(&terminal))).step(what)?;
     mounts::attach(&mounts::copy(&node, false).step(what)?, &root.file("dev/console")?)
 }
 

@@ -1,6 +1,6 @@
 //! `-v SRC:DST[:ro]`.
 
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::spec::SpecError;
 
@@ -39,7 +39,7 @@ impl Volume {
         if target.components().any(|part| part == Component::ParentDir) {
             return Err(fail("DST must not hold .."));
         }
-        if target == PathBuf::from("/") {
+        if target == Path::new("/") {
             return Err(fail("DST is the root; give the directory with --rootfs"));
         }
         if target.starts_with("/proc") {
