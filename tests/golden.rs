@@ -362,6 +362,17 @@ fn hidden_cpus() {
     assert_eq!((error.errno(), out.len()), (libc::ENOENT, 0));
 }
 
+/// A group without a set of its own (v1: never configured; v2: its CPUs all went to partitions) has its parent's.
+#[test]
+fn cpuset_of_the_nearest_configured_level() {
+    for flavour in [Flavour::V1, Flavour::Hybrid, Flavour::V2] {
+        let parent = Group { cpus: "1".into(), ..Group::default() };
+        let groups = vec![("/ownproc", parent), ("/ownproc/web", busy())];
+        let case = Case { groups, shown: "1", ..base("", flavour, 4, Arch::X86) };
+        assert_eq!(build(&case).sys("online", &case.policies), "1\n", "{flavour:?}");
+    }
+}
+
 /// The mount table of a hybrid host: co-mounted controllers, a mount of a part of the hierarchy before the whole.
 #[test]
 fn hybrid_layout() {
