@@ -77,6 +77,13 @@ fn usage(error: &clap::Error) -> ExitCode {
             _ => ExitCode::from(code),
         };
     }
+    output::complain(&usage_line(error, "ownproc"));
+    ExitCode::from(2)
+}
+
+/// A usage error of clap's in one line, with the way to the help of `program`.
+#[must_use]
+pub fn usage_line(error: &clap::Error, program: &str) -> String {
     let text = error.to_string();
     let said: Vec<&str> = text
         .lines()
@@ -85,6 +92,5 @@ fn usage(error: &clap::Error) -> ExitCode {
         .filter(|line| !line.is_empty())
         .collect();
     let said = said.join(" ");
-    output::complain(&format!("{}; see `ownproc --help`", said.strip_prefix("error: ").unwrap_or(&said)));
-    ExitCode::from(2)
+    format!("{}; see `{program} --help`", said.strip_prefix("error: ").unwrap_or(&said))
 }

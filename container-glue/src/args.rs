@@ -37,13 +37,13 @@ pub enum DaemonMode {
 #[derive(Debug, Args)]
 pub struct LaunchArgs {
     /// Memory limit, at least 6M.
-    #[arg(short = 'm', long, value_name = "SIZE")]
+    #[arg(short = 'm', long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<String>,
     /// Memory plus swap; -1: no limit on swap. Default: twice the memory limit.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
     /// CPU time: 1.5 = one and a half CPUs.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub cpus: Option<String>,
     /// CPUs it may run on: 0-3,8.
     #[arg(long, value_name = "LIST")]
@@ -52,7 +52,7 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
     /// Share of CPU time among siblings, 1 to 10000; 100 is the default.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub cpu_weight: Option<String>,
     /// Most processes and threads; -1: no limit.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]

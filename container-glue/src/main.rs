@@ -29,12 +29,16 @@ use crate::args::{Cli, Verb};
 pub const LAUNCHER_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,fuser=error")).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(LAUNCHER_FAILED) } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                let _ = error.print(); // help and version; a closed stdout is no error
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("ownproc-run: {}", ownproc::cli::usage_line(&error, "ownproc-run launch"));
+            return ExitCode::from(LAUNCHER_FAILED);
         }
     };
     let result = match cli.verb {

@@ -80,6 +80,13 @@ pub fn inspect(path: &Path) -> Result<Found, MountError> {
     }
 }
 
+/// Whether the connection behind a mount has ended. The kernel answers much from its memory for a day, but opening
+/// a directory always goes to the daemon: to be asked only where no daemon of ours could be there and hang.
+#[must_use]
+pub fn is_dead(path: &Path) -> bool {
+    fs::read_dir(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+}
+
 /// Whether what `path` leads to lies on a mount of our type, and is its root.
 fn is_ours(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxFlags};

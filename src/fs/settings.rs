@@ -10,21 +10,31 @@ pub const TTL: Duration = Duration::from_secs(24 * 3600);
 /// TTL of the entries below `containers/`: they come and go. The kernel is also told when one goes.
 pub const CONTAINER_TTL: Duration = Duration::from_secs(1);
 
-/// The smallest `st_size` of a rendered file. See [`stat_size`].
-pub const MIN_FILE_SIZE: u64 = 65536;
-
 /// `st_size` of the small mirrored files of sysfs, as sysfs itself gives it (its files never exceed a page).
 pub const SYSFS_FILE_SIZE: u64 = 4096;
 
-/// `st_size` for content of at most `bound` bytes.
+/// `st_size` for content of at most `bound` bytes: the next multiple of 4096.
 ///
 /// With 0, sendfile(2) and splice(2) read nothing, so that `busybox cat` prints nothing. With another size they
 /// go through the page cache of the inode, which all readers share: one container would be given another's
 /// text. The cure is a size that is a multiple of 4096 and never below the content, an `st_blksize` above it,
-/// and EINVAL for reads that come without a lock owner (those of sendfile and splice): programs then fall back to read(2).
+/// and EINVAL for reads that come without a lock owner (those of sendfile and splice): programs then fall back
+/// to read(2).
+///
+/// The bound should be close: coreutils' `tail` looks for lines in the last two blocks of 8192 bytes before the
+/// size, and gives up where both are beyond the end.
 #[must_use]
 pub fn stat_size(bound: u64) -> u64 {
     bound.max(1).div_ceil(4096).saturating_mul(4096)
+}
+
+/// The longest text that a view of a file can have, given the length of the host's own and how many CPUs could
+/// come online for each that is: numbers of a container have fewer digits than the host's, not many more.
+#[must_use]
+pub fn text_bound(host_len: u64, possible_cpus: u64, online_cpus: u64) -> u64 {
+    let growth = possible_cpus.div_ceil(online_cpus.max(1)).max(1);
+    let all_online = host_len.saturating_mul(growth);
+    all_online.saturating_add(all_online / 4).saturating_add(1024)
 }
 
 /// `st_blksize` that goes with a size from [`stat_size`]: a power of two, at least four times the size, so that
@@ -53,12 +63,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bounds_are_close_and_enough() {
+        assert_eq!(stat_size(text_bound(1503, 2, 2)), 4096); // meminfo
+        assert_eq!(stat_size(text_bound(16, 2, 2)), 4096); // uptime
+        assert!(stat_size(text_bound(100_000, 64, 32)) >= 200_000);
+        assert!(text_bound(u64::MAX, 2, 0) == u64::MAX);
+    }
+
+    #[test]
     fn sizes_follow_the_rule() {
         for bound in [0, 1, 4096, 4097, 65536, 1_000_000] {
             let size = stat_size(bound);
             assert!(size.is_multiple_of(4096) && size >= bound && size > 0);
             assert!(u64::from(stat_blksize(size)) > size);
         }
-        assert_eq!(stat_blksize(MIN_FILE_SIZE), 262_144);
+        assert_eq!(stat_blksize(65536), 262_144);
     }
 }

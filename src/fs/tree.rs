@@ -97,9 +97,7 @@ impl Tree {
             .map(|&(_, file)| {
                 let mut text = Vec::new();
                 let now = readings::host_file(file, &host, &mut text).map_or(0, |()| text.len() as u64);
-                // Twice the host's own text with all CPUs that could come online: no view is longer.
-                let bound = now.saturating_mul(possible.div_ceil(online)).saturating_mul(2);
-                (file, settings::stat_size(bound.max(settings::MIN_FILE_SIZE)))
+                (file, settings::stat_size(settings::text_bound(now, possible, online)))
             })
             .collect();
         let tree = Self {
@@ -220,7 +218,10 @@ impl Tree {
     }
 
     fn proc_size(&self, file: ProcFile) -> u64 {
-        self.sizes.iter().find(|(known, _)| *known == file).map_or(settings::MIN_FILE_SIZE, |(_, size)| *size)
+        self.sizes
+            .iter()
+            .find(|(known, _)| *known == file)
+            .map_or(settings::SYSFS_FILE_SIZE, |(_, size)| *size)
     }
 
     fn kind(&self, node: Node) -> Result<Kind, Refusal> {

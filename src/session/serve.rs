@@ -90,11 +90,13 @@ pub fn serve(options: &Options) -> Result<(), SessionError> {
     let server = Server::bind(paths.clone())?;
     match found {
         Found::Free => {}
-        Found::Dead => {
+        Found::Live if !mount::is_dead(&options.mountpoint) => {
+            return Err(SessionError::LiveMount(options.mountpoint.clone()));
+        }
+        Found::Dead | Found::Live => {
             log::warn!("{}: replacing the dead mount of a daemon that is gone", options.mountpoint.display());
             mount::unmount(&options.mountpoint)?;
         }
-        Found::Live => return Err(SessionError::LiveMount(options.mountpoint.clone())),
     }
 
     let host = Arc::new(Host::open(Path::new("/"))?);

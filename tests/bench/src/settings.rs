@@ -14,7 +14,7 @@ pub const OPEN_FLAGS: FopenFlags = FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags:
 /// `st_size` in bytes for content of `length` bytes.
 #[must_use]
 pub fn st_size(length: usize) -> u64 {
-    settings::stat_size(u64::try_from(length).unwrap_or(u64::MAX / 8).max(settings::MIN_FILE_SIZE))
+    settings::stat_size(settings::text_bound(u64::try_from(length).unwrap_or(u64::MAX / 8), 1, 1))
 }
 
 /// Threads of ownproc's session on this machine.
