@@ -144,6 +144,9 @@ pub fn clean(mount: &Path) {
         let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
     }
     let _ = std::fs::remove_dir(mount);
+    // What a daemon keeps beside its socket stays for its next start: there will be none.
+    let escaped = mount.to_string_lossy().trim_start_matches('/').replace('-', "\\x2d").replace('/', "-");
+    let _ = std::fs::remove_dir_all(Path::new("/run/ownproc/at").join(escaped));
     let _ = mount.parent().map(std::fs::remove_dir);
 }
 
