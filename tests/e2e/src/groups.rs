@@ -74,7 +74,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// A new group of the tests' own, `NAME` or `PARENT/NAME`, removed by [`remove_all`].
+    /// A new group of the tests' own, `NAME` or `PARENT/NAME`, removed by [`remove_all_of`].
     pub fn create(name: &str) -> Outcome<Self> {
         Self::at(&Path::new(ROOT).join(format!("{}-{name}", std::process::id()))).make()
     }
