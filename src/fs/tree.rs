@@ -1,6 +1,8 @@
 //! Answers the requests: which nodes there are, whose view a file shows, which bytes it serves.
 
-use std::collections::BTreeSet;
+mod cpus;
+mod listing;
+
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use super::settings;
 use super::snapshots::{Handle, Slot, Snapshots};
 use super::sysfs::{Family, Paths, cpu_number};
 use crate::containers::{Registry, Resolver, View};
-use crate::host::{Host, HostError, SysEntry, SysKind};
+use crate::host::{Host, HostError, SysKind};
 use crate::model::CpuSet;
 use crate::readings;
 use crate::render::{PROC_FILES, ProcFile};
@@ -83,9 +85,6 @@ pub struct Tree {
     started: SystemTime,
 }
 
-/// How deep below a CPU directory paths are looked for; sysfs there is four deep (`cache/index0/power/...`).
-const MAX_DEPTH: usize = 6;
-
 impl Tree {
     /// A tree over the host's files.
     #[must_use]
@@ -111,46 +110,6 @@ impl Tree {
         };
         tree.number_paths();
         tree
-    }
-
-    /// Gives every path below the CPU directories its number.
-    fn number_paths(&self) {
-        let (mut directory, mut cpu_n) = (BTreeSet::new(), BTreeSet::new());
-        for (name, kind) in self.sys_entries("") {
-            match cpu_number(&name) {
-                Some(_) => self.collect(&name, "", &mut cpu_n, 0),
-                None => {
-                    if kind == SysKind::Directory {
-                        self.collect("", &name, &mut directory, 0);
-                    }
-                    directory.insert(name);
-                }
-            }
-        }
-        self.paths.add_all(Family::Directory, directory);
-        self.paths.add_all(Family::CpuN, cpu_n);
-    }
-
-    /// The entries of a directory below the host's CPU directory; none where there is no such directory.
-    fn sys_entries(&self, path: &str) -> Vec<(String, SysKind)> {
-        let entries = self.host.cpus().list(Path::new(path)).unwrap_or_default();
-        entries
-            .into_iter()
-            .filter_map(|SysEntry { name, kind }| Some((name.into_string().ok()?, kind)))
-            .collect()
-    }
-
-    fn collect(&self, base: &str, below: &str, paths: &mut BTreeSet<String>, depth: usize) {
-        if depth > MAX_DEPTH {
-            return;
-        }
-        for (name, kind) in self.sys_entries(&join(base, below)) {
-            let path = join(below, &name);
-            if kind == SysKind::Directory {
-                self.collect(base, &path, paths, depth + 1);
-            }
-            paths.insert(path);
-        }
     }
 
     /// Finds `name` in a directory.
@@ -231,43 +190,6 @@ impl Tree {
             Node::SysCpuN { cpu, path } => self.sys_kind(Some(cpu), &self.path(Family::CpuN, path)?),
             _ => Ok(Kind::Directory),
         }
-    }
-
-    /// The kind of a path below the CPU directory. A CPU that is offline lacks directories that another has, and
-    /// may be shown to a container that counts its CPUs from 0: any CPU's answer will do.
-    fn sys_kind(&self, cpu: Option<u16>, path: &str) -> Result<Kind, Refusal> {
-        let of = |path: &str| self.host.cpus().kind(Path::new(path));
-        let kind = match cpu {
-            None => of(path),
-            Some(cpu) => of(&cpu_path(cpu, path)).or_else(|error| {
-                of(&cpu_path(cpu, ""))?; // a CPU that the host does not have stays unknown
-                match self.host.online()?.iter().next().and_then(|any| u16::try_from(any).ok()) {
-                    Some(any) => of(&cpu_path(any, path)),
-                    None => Err(error),
-                }
-            }),
-        };
-        kind.map(Kind::from).map_err(|_| Refusal(Errno::ENOENT))
-    }
-
-    fn path(&self, family: Family, number: u32) -> Result<Arc<str>, Refusal> {
-        if let Some(path) = self.paths.path(family, number) {
-            return Ok(path);
-        }
-        // The kernel knows a number that we do not: a driver came after we looked, and our predecessor saw it.
-        self.number_paths();
-        self.paths.path(family, number).ok_or(Refusal(Errno::ENOENT))
-    }
-
-    /// Where a mirrored symbolic link points.
-    pub fn readlink(&self, place: Place) -> Result<OsString, Refusal> {
-        let path = match place.node {
-            Node::SysCpu { path } => self.path(Family::Directory, path)?.to_string(),
-            Node::SysCpuN { cpu, path } => cpu_path(cpu, &self.path(Family::CpuN, path)?),
-            _ => return Err(Refusal(Errno::EINVAL)),
-        };
-        let target = self.host.cpus().link(Path::new(&path));
-        target.map(Into::into).map_err(|_| Refusal(Errno::EINVAL))
     }
 
     /// Whose view a thread gets of a place.
@@ -413,113 +335,6 @@ impl Tree {
     #[must_use]
     pub fn open_files(&self) -> usize {
         self.files.open_files()
-    }
-
-    /// The entries of a directory as the thread `tid` sees it, `.` and `..` included.
-    pub fn list(&self, place: Place, tid: u32) -> Result<Vec<Entry>, Refusal> {
-        let mut entries = vec![
-            Entry { name: ".".into(), place, kind: Kind::Directory },
-            Entry { name: "..".into(), place: self.parent(place)?, kind: Kind::Directory },
-        ];
-        let mut add =
-            |name: &str, place: Place, kind: Kind| entries.push(Entry { name: name.into(), place, kind });
-        match place.node {
-            Node::Top => {
-                add("proc", place.sibling(Node::Proc), Kind::Directory);
-                add("sys", place.sibling(Node::Sys), Kind::Directory);
-                if place.scope == Scope::Reader {
-                    add("containers", place.sibling(Node::Containers), Kind::Directory);
-                }
-            }
-            Node::Containers => {
-                for entry in self.registry.list() {
-                    let top = Place { scope: Scope::Container(entry.slot), node: Node::Top };
-                    add(entry.name.as_str(), top, Kind::Directory);
-                }
-            }
-            Node::Proc => {
-                for &(path, file) in PROC_FILES {
-                    if let Some(name) = path.strip_prefix("proc/") {
-                        add(name, place.sibling(Node::ProcFile(file)), Kind::File);
-                    }
-                }
-            }
-            Node::Sys => add("devices", place.sibling(Node::SysDevices), Kind::Directory),
-            Node::SysDevices => add("system", place.sibling(Node::SysDevicesSystem), Kind::Directory),
-            Node::SysDevicesSystem => add("cpu", place.sibling(Node::SysCpu { path: 0 }), Kind::Directory),
-            Node::SysCpu { path } => self.list_sys_cpu(place, path, tid, &mut add)?,
-            Node::SysCpuN { cpu, path } => {
-                let path = self.path(Family::CpuN, path)?;
-                for (name, kind) in self.sys_entries(&join(&format!("cpu{cpu}"), &path)) {
-                    if let Some(path) = self.paths.number(Family::CpuN, &join(&path, &name)) {
-                        add(&name, place.sibling(Node::SysCpuN { cpu, path }), kind.into());
-                    }
-                }
-            }
-            Node::ProcFile(_) => return Err(Refusal(Errno::ENOTDIR)),
-        }
-        Ok(entries)
-    }
-
-    fn list_sys_cpu(
-        &self,
-        place: Place,
-        path: u32,
-        tid: u32,
-        add: &mut dyn FnMut(&str, Place, Kind),
-    ) -> Result<(), Refusal> {
-        let shown = match self.view(place.scope, tid)? {
-            View::Container(contained) if path == 0 => {
-                let (_, shown) = readings::cpus(&contained.subject, &self.host, &contained.policies)?;
-                Some(shown.numbers())
-            }
-            _ => None,
-        };
-        if let Some(shown) = &shown {
-            for cpu in shown.iter() {
-                let cpu = u16::try_from(cpu).map_err(|_| Refusal(Errno::EIO))?;
-                add(&format!("cpu{cpu}"), place.sibling(Node::SysCpuN { cpu, path: 0 }), Kind::Directory);
-            }
-        }
-        let path = self.path(Family::Directory, path)?;
-        for (name, kind) in self.sys_entries(&path) {
-            let node = match cpu_number(&name) {
-                Some(_) if shown.is_some() => continue,
-                Some(cpu) if path.is_empty() => Node::SysCpuN { cpu, path: 0 },
-                _ => match self.paths.number(Family::Directory, &join(&path, &name)) {
-                    Some(path) => Node::SysCpu { path },
-                    None => continue,
-                },
-            };
-            add(&name, place.sibling(node), kind.into());
-        }
-        Ok(())
-    }
-
-    fn parent(&self, place: Place) -> Result<Place, Refusal> {
-        let above = |family, number| -> Result<Option<u32>, Refusal> {
-            let path = self.path(family, number)?;
-            Ok(match path.rsplit_once('/') {
-                Some((above, _)) => self.paths.number(family, above),
-                None => Some(0),
-            })
-        };
-        let lost = Refusal(Errno::ENOENT);
-        Ok(place.sibling(match place.node {
-            Node::Top if place.scope != Scope::Reader => {
-                return Ok(Place { scope: Scope::Reader, node: Node::Containers });
-            }
-            Node::Top | Node::Containers | Node::Proc | Node::Sys => Node::Top,
-            Node::ProcFile(_) => Node::Proc,
-            Node::SysDevices => Node::Sys,
-            Node::SysDevicesSystem => Node::SysDevices,
-            Node::SysCpu { path: 0 } => Node::SysDevicesSystem,
-            Node::SysCpu { path } => Node::SysCpu { path: above(Family::Directory, path)?.ok_or(lost)? },
-            Node::SysCpuN { path: 0, .. } => Node::SysCpu { path: 0 },
-            Node::SysCpuN { cpu, path } => {
-                Node::SysCpuN { cpu, path: above(Family::CpuN, path)?.ok_or(lost)? }
-            }
-        }))
     }
 }
 
