@@ -166,6 +166,12 @@ impl Resolver {
         Some(self.contained(&entry))
     }
 
+    /// Lets go of a registered container that has ended, and with it of its groups' descriptors.
+    pub fn forget(&self, slot: u32) {
+        self.registered.write().remove(&slot);
+        self.views.write().retain(|_, known| known.generation == self.registry.generation());
+    }
+
     /// What a process in this group would see. The group is a directory below a cgroup mount, or its path inside
     /// the hierarchies; in those where no group has that path the root counts. `None` if no hierarchy has it.
     #[must_use]

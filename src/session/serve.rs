@@ -119,6 +119,8 @@ pub fn serve(options: &Options) -> Result<(), SessionError> {
         }
     }));
 
+    let forgetting = Arc::clone(&resolver);
+    registry.on_removed(Box::new(move |entry| forgetting.forget(entry.slot)));
     let daemon = Daemon::new(options.mountpoint.clone(), registry, resolver, tree)?;
     let running = server.start(daemon.clone()).map_err(SessionError::Start)?;
     wait_for_answer(&options.mountpoint)?;
