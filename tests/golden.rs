@@ -1,6 +1,8 @@
 //! The whole path from a host's files to the bytes a container reads, compared with `tests/golden/*.txt`.
 //! `OWNPROC_UPDATE_GOLDEN=1 cargo test --test golden` rewrites those; look at the difference before committing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on must fail
+
 #[path = "common/fixture.rs"]
 mod fixture;
 
