@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Subject, host_file, render, sys_cpu_file, sys_cpu_list_dir};
 use crate::cgroup::testing::{Running, TestGroup, wait_for};
+use crate::cgroup::walk::WalkLimits;
 use crate::host::Host;
 use crate::model::{HostPid, Nsec, Policies, TimensOffset};
 use crate::render::ProcFile;
@@ -150,4 +151,33 @@ fn the_hosts_own_files() {
     assert_eq!(host.stat().unwrap().cpu_columns, 10);
     assert!(host.present().unwrap().len() <= host.possible().unwrap().len());
     assert!(host.kernel_max().unwrap() >= host.online().unwrap().last().unwrap() as u64);
+}
+
+/// A container with more threads than a walk looks at: bounded, and the second count within a second is free.
+#[test]
+fn many_tasks() {
+    let group = TestGroup::new();
+    group.make("big");
+    let host = host();
+    let init = group.shell("big", "i=0; while [ $i -lt 600 ]; do sleep 100 & i=$((i+1)); done; wait");
+    let big = subject(&group, "big", &init, &host);
+    let mut threads = Vec::new();
+    let walk = |threads: &mut Vec<HostPid>, most| {
+        big.groups.threads(WalkLimits { directories: 64, threads: most }, threads)
+    };
+    wait_for(|| !walk(&mut threads, 600));
+    let first = big.tasks(&host, Nsec(1));
+    assert_eq!(first.total, 512, "cut at the limit");
+    assert!(first.last_pid > 0);
+    assert_eq!(big.tasks(&host, Nsec(999_999_999)), first);
+    assert!(big.tasks(&host, Nsec(2_000_000_000)).last_pid >= first.last_pid);
+    drop(init);
+    wait_for(|| {
+        walk(&mut threads, 1000);
+        for sleeper in &threads {
+            let pid = rustix::process::Pid::from_raw(sleeper.get()).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM); // it may have ended
+        }
+        threads.is_empty()
+    });
 }
