@@ -73,8 +73,12 @@ impl Filesystem for Server {
         }
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match place(ino).and_then(|place| self.0.attr(place)) {
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let attr = place(ino).and_then(|place| match fh {
+            Some(fh) => self.0.open_attr(place, Handle(fh.0), req.pid()),
+            None => self.0.attr(place),
+        });
+        match attr {
             Ok(attr) => reply.attr(&attr.ttl, &file_attr(&attr)),
             Err(refusal) => reply.error(errno(refusal)),
         }

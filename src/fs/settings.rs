@@ -21,12 +21,17 @@ pub const SYSFS_FILE_SIZE: u64 = 4096;
 /// and EINVAL for reads that come without a lock owner (those of sendfile and splice): programs then fall back
 /// to read(2).
 ///
-/// The bound should be close: coreutils' `tail` looks for lines in the last two blocks of 8192 bytes before the
-/// size, and gives up where both are beyond the end.
+/// coreutils' `tail` looks for lines in the last two blocks of 8192 bytes before the size, and gives up where both
+/// are beyond the end: see [`TAIL_REACHES`].
 #[must_use]
 pub fn stat_size(bound: u64) -> u64 {
     bound.max(1).div_ceil(4096).saturating_mul(4096)
 }
+
+/// The largest size that needs no more care: the text is within `tail`'s reach, however short. Attributes of larger
+/// files are not cached, so that the kernel asks for the size of the open file when a program seeks to its end, and
+/// is told that of the snapshot. It costs such a file a round trip per fstat(2).
+pub const TAIL_REACHES: u64 = 16384;
 
 /// The longest text that a view of a file can have, given the length of the host's own and how many CPUs could
 /// come online for each that is: numbers of a container have fewer digits than the host's, not many more.

@@ -172,8 +172,27 @@ impl Tree {
             (Kind::File, _) => (settings::SYSFS_FILE_SIZE, 0o444),
         };
         let comes_and_goes = place.node == Node::Top && place.scope != Scope::Reader;
-        let ttl = if comes_and_goes { settings::CONTAINER_TTL } else { settings::TTL };
+        let ttl = match comes_and_goes {
+            _ if size > settings::TAIL_REACHES => Duration::ZERO,
+            true => settings::CONTAINER_TTL,
+            false => settings::TTL,
+        };
         Ok(Attr { place, kind, size, mode, time: self.started, ttl })
+    }
+
+    /// The attributes of an open file: those of the node, but where its size says little, that of its snapshot.
+    /// The kernel asks when a program seeks to the end.
+    pub fn open_attr(&self, place: Place, handle: Handle, tid: u32) -> Result<Attr, Refusal> {
+        let mut attr = self.attr(place)?;
+        if attr.size > settings::TAIL_REACHES
+            && let Some(mut slot) = self.files.get(handle)
+        {
+            if !slot.rendered {
+                self.render_slot(&mut slot, tid)?;
+            }
+            attr.size = settings::stat_size(slot.text.len() as u64);
+        }
+        Ok(attr)
     }
 
     fn proc_size(&self, file: ProcFile) -> u64 {

@@ -133,3 +133,20 @@ fn an_unknown_reader_sees_the_host() {
         tree.read(handle, 0, 10, tid, true, |bytes| assert!(!bytes.is_empty())).unwrap();
     }
 }
+
+/// A seek to the end of a file that can be large is told where its own text ends.
+#[test]
+fn large_files_end_where_their_text_does() {
+    let mut tree = tree();
+    for (_, size) in &mut tree.sizes {
+        *size = 1 << 20;
+    }
+    for &(path, file) in PROC_FILES {
+        let place = Place { scope: Scope::Reader, node: Node::ProcFile(file) };
+        assert_eq!(tree.attr(place).unwrap().ttl, Duration::ZERO, "{path}: the kernel must ask again");
+        let handle = tree.open(place, libc::O_RDONLY, own_tid()).unwrap();
+        let end = tree.open_attr(place, handle, own_tid()).unwrap().size;
+        let text = read_all(&tree, handle, 4096);
+        assert_eq!(end, settings::stat_size(text.len() as u64), "{path}");
+    }
+}
