@@ -74,6 +74,14 @@ impl Process {
         self.read("status", parse::status)
     }
 
+    /// Whether a task waits for the answer of a FUSE daemon, such as ours: `/proc/TID/wchan` names the kernel
+    /// function it sleeps in.
+    #[must_use]
+    pub fn waits_for_fuse(host: &Host, task: HostPid) -> bool {
+        open_beneath(host.proc().as_fd(), &format!("{task}/wchan"), OFlags::RDONLY)
+            .is_ok_and(|fd| read_fd(fd.as_fd(), |name| name == b"request_wait_answer").unwrap_or(false))
+    }
+
     /// The same of a task that is looked at once: three system calls instead of five.
     #[must_use]
     pub fn status_of(host: &Host, task: HostPid) -> Option<parse::Status> {

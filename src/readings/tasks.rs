@@ -58,7 +58,8 @@ impl Tasks {
             counts.total += 1;
             match status.state {
                 b'R' => counts.running += 1,
-                b'D' => counts.blocked += 1,
+                // Whoever reads this very file sleeps in our request, in state D once any reader was interrupted.
+                b'D' if !Process::waits_for_fuse(host, thread) => counts.blocked += 1,
                 _ => {}
             }
             let id = depth.and_then(|depth| status.nspid.get(depth)).or(status.nspid.last());

@@ -15,6 +15,7 @@ pub const CASES: &[Row] = &[
     ("time_stat_counts_bursts_that_ticks_miss", Nothing, bursts),
     ("time_stat_counts_from_the_start", Nothing, from_the_start),
     ("time_stat_never_goes_down", Nothing, never_goes_down),
+    ("time_stat_readers_are_not_blocked", Nothing, readers_are_not_blocked),
     ("time_stat_lines_add_up", Nothing, lines_add_up),
     ("time_uptime_is_the_containers", Nothing, uptime_is_the_containers),
     ("time_btime_agrees_with_uptime", Nothing, btime),
@@ -163,5 +164,25 @@ fn odd_init_name() -> Outcome {
     check_in!(up, 0.0..8.0, "uptime below an init with an odd name");
     check_eq!(reader.meminfo()?.get("MemTotal"), 102_400, "MemTotal below an init with an odd name");
     reader.stat()?;
+    Ok(())
+}
+
+/// A reader that a signal interrupts makes the kernel put all later readers into state D while they wait.
+fn readers_are_not_blocked() -> Outcome {
+    const SCRIPT: &str = "
+import signal, time
+signal.signal(signal.SIGALRM, lambda *a: None)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0003)
+end = time.time() + 1.5
+while time.time() < end:
+    open('/proc/stat').read()
+signal.setitimer(signal.ITIMER_REAL, 0)
+time.sleep(1.1)
+print([line for line in open('/proc/stat') if line.startswith('procs_blocked')])
+";
+    let mut shell = Shell::launch(&[])?;
+    shell.send(&format!("/usr/bin/python3 -c \"{SCRIPT}\" | tail -n 1"))?;
+    let line = shell.line()?;
+    check_eq!(line.trim(), "['procs_blocked 0\\n']", "blocked tasks of a container that only reads");
     Ok(())
 }
