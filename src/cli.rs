@@ -30,17 +30,6 @@ pub fn main() -> ExitCode {
     run(Args::try_parse())
 }
 
-/// Runs `serve` and the other commands for a program that carries them as a library; `args` begins with the
-/// program's name.
-#[must_use]
-pub fn main_from<I, T>(args: I) -> ExitCode
-where
-    I: IntoIterator<Item = T>,
-    T: Into<std::ffi::OsString> + Clone,
-{
-    run(Args::try_parse_from(args))
-}
-
 fn run(args: Result<Args, clap::Error>) -> ExitCode {
     let args = match args {
         Ok(args) => args,

@@ -7,7 +7,7 @@ pub mod tasks;
 
 pub use files::{cpus, host_file, memory, render};
 pub use subject::Subject;
-pub use syscpu::{sys_cpu_file, sys_cpu_link, sys_cpu_list_dir};
+pub use syscpu::{cpu_number, sys_cpu_file, sys_cpu_link, sys_cpu_list_dir};
 
 #[cfg(test)]
 mod live_tests;

@@ -467,3 +467,32 @@ fn broken_files_harm_nothing() {
     let error = host.meminfo().unwrap_err().to_string();
     assert!(error.ends_with("proc/meminfo: expected a number of kB: \"MemTotal: lots\""), "{error}");
 }
+
+/// A login or a service on a v1 or hybrid host is in a group of one hierarchy and in the root of the others: there
+/// the host's own file is right, per file. A container is never the host, whatever its groups.
+#[test]
+fn the_root_of_some_hierarchies_is_the_host() {
+    let fixture = Fixture::new(Flavour::Hybrid, 2, Arch::X86);
+    fixture.group("/login", &Group { memory: Some(64 * MIB), quota: Some(50_000), ..busy() });
+    let clocks = ClockSource::fixed(Clocks::default());
+    let host = Host::open_with(fixture.root(), clocks).unwrap();
+    let layout = Layout::discover(fixture.root()).unwrap();
+    let text = |membership: &str, init: Option<HostPid>, file: ProcFile| {
+        let groups = GroupSet::open(&layout, &Membership::parse(membership, &layout)).unwrap();
+        let subject = Subject::new(Arc::new(groups), Nsec::ZERO, None, init);
+        let mut out = Vec::new();
+        readings::render(file, &subject, &host, &Policies::default(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let own = |name: &str| std::fs::read_to_string(fixture.root().join("proc").join(name)).unwrap();
+    let limited = "MemTotal:          65536 kB\n";
+    let nobody = "1:name=systemd:/login\n";
+    assert_eq!(text(nobody, None, ProcFile::Meminfo), own("meminfo"));
+    assert_eq!(text(nobody, None, ProcFile::Stat), own("stat"));
+    assert_eq!(text(nobody, None, ProcFile::Uptime), own("uptime"));
+    // The memory controller of this host is on the v2 side, those of CPUs on the v1 side.
+    assert!(text("0::/login\n", None, ProcFile::Meminfo).starts_with(limited));
+    assert_eq!(text("0::/login\n", None, ProcFile::Stat), own("stat"));
+    let init = HostPid::new(4242);
+    assert_ne!(text(nobody, init, ProcFile::Stat), own("stat"), "a container's stat is its own");
+}

@@ -124,6 +124,7 @@ fn cpu_level() -> impl Strategy<Value = CpuLevel> {
     (option::of((quota, period)), number(), number(), number()).prop_map(
         |(quota, nr_throttled, throttled, usage)| CpuLevel {
             quota: quota.and_then(|(quota, period)| Quota::new(Usec(quota), Usec(period))),
+            is_ancestor: false,
             nr_throttled,
             throttled: Usec(throttled),
             usage: Usec(usage),

@@ -29,7 +29,8 @@ use crate::args::{Cli, Verb};
 pub const LAUNCHER_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,fuser=error")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error"))
+        .init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -13,7 +13,7 @@ use crate::init::{self, Init};
 use crate::namespaces::{self, Child};
 use crate::pins;
 use crate::preflight::{self, PreflightError, read_set};
-use crate::spec::Spec;
+use crate::spec::{Limits, Spec};
 use crate::state::{self, State, StateDir, StateError};
 use crate::supervise::{self, Signals};
 use crate::sync::{self, Go};
@@ -76,8 +76,8 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let state_dir = StateDir::open(Path::new(state::DIR))?;
 
     let mut cleanup = Cleanup { state_dir: &state_dir, name: &spec.name, daemon, claimed: false, init: None };
-    let groups = claim(spec, &hierarchies, &state_dir, &mut cleanup.claimed)?;
-    for note in ancestors::tighter(&groups, &spec.limits) {
+    let (groups, limits) = claim(spec, &hierarchies, &state_dir, &mut cleanup.claimed)?;
+    for note in ancestors::tighter(&groups, &limits) {
         eprintln!("ownproc-run: note: {note}");
     }
     hint(spec);
@@ -117,13 +117,14 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     }
 }
 
-/// Under the lock: clears up after dead launchers, claims the name, chooses CPUs, makes and limits the groups.
+/// Under the lock: clears up after dead launchers, claims the name, chooses CPUs, makes and limits the groups. With them
+/// the limits that were set: those asked for, and the CPUs chosen.
 fn claim(
     spec: &Spec,
     hierarchies: &Hierarchies,
     state_dir: &StateDir,
     claimed: &mut bool,
-) -> Result<Groups, LaunchError> {
+) -> Result<(Groups, Limits), LaunchError> {
     let locked = state_dir.lock()?;
     let living = locked.sweep(&spec.name)?;
     let mut limits = spec.limits.clone();
@@ -141,7 +142,7 @@ fn claim(
     locked.write(&State::new(spec.name.clone(), paths, parents, pinned.as_ref()))?;
     let groups = Groups::create(hierarchies, &spec.cgroup_parent, &spec.name)?;
     limits::apply(&groups, &limits)?;
-    Ok(groups)
+    Ok((groups, limits))
 }
 
 /// The CPUs for --pin.

@@ -124,6 +124,23 @@ impl GroupSet {
         self.accounting.as_ref().and_then(|resource| self.id(resource.hierarchy)).unwrap_or_default()
     }
 
+    /// Whether the group is the root, the host itself, in every hierarchy that has to do with memory.
+    #[must_use]
+    pub fn is_memory_root(&self) -> bool {
+        self.memory.as_ref().is_none_or(|memory| self.levels(memory.hierarchy).is_empty())
+    }
+
+    /// Whether it is the root in every hierarchy that has to do with CPUs: quota, accounting, cpuset.
+    #[must_use]
+    pub fn is_cpu_root(&self) -> bool {
+        let hierarchies = [
+            self.cpu.as_ref().map(|resource| resource.hierarchy),
+            self.accounting.as_ref().map(|resource| resource.hierarchy),
+            self.cpuset.as_ref().map(|resource| resource.hierarchy),
+        ];
+        hierarchies.into_iter().flatten().all(|hierarchy| self.levels(hierarchy).is_empty())
+    }
+
     /// Whether it is the root group in every hierarchy: the host itself.
     #[must_use]
     pub fn is_root(&self) -> bool {

@@ -94,7 +94,7 @@ impl Look {
     pub(super) fn contained(&self, target: &Target) -> Option<Arc<Contained>> {
         match self.view(target)? {
             View::Container(contained) => Some(contained),
-            View::Host => {
+            View::Host | View::Unknown => {
                 let groups = GroupSet::open(&self.layout, &Membership::parse("", &self.layout)).ok()?;
                 let subject = Subject::new(Arc::new(groups), crate::model::Nsec::ZERO, None, None);
                 Some(Arc::new(Contained { subject: Arc::new(subject), policies: Policies::default() }))

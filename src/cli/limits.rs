@@ -173,13 +173,13 @@ fn swap_row(groups: &GroupSet, memory: &MemoryReading, meminfo: &HostMeminfo, po
 
 /// Usage of CPU time is a rate: it has no value in one moment.
 fn quota_row(groups: &GroupSet, cpu: &CpuReading, shown: &ShownCpus) -> Row {
-    let quota = view::cpu::binding_quota(&cpu.levels);
+    let mask = (shown.mask.len() as u64).saturating_mul(1000);
+    // Where there are fewer CPUs than the quota would fill, they are the limit.
+    let quota = view::cpu::binding_quota(&cpu.levels).filter(|(_, quota)| quota.millicpus() < mask);
     Row {
         resource: "cpu",
         unit: "millicpus",
-        limit: Some(Amount::Millicpus(
-            quota.map_or((shown.mask.len() as u64).saturating_mul(1000), |(_, quota)| quota.millicpus()),
-        )),
+        limit: Some(Amount::Millicpus(quota.map_or(mask, |(_, quota)| quota.millicpus()))),
         usage: None,
         headroom: None,
         imposed_by: match quota {
@@ -205,8 +205,9 @@ fn cpuset_row(groups: &GroupSet, cpu: &CpuReading, shown: &ShownCpus) -> Row {
 /// pids.max over all levels; the host's limit is `kernel.threads-max` or `kernel.pid_max`, the lower.
 fn tasks_row(look: &Look, subject: &Subject) -> Row {
     let number = |path: &Path| -> Option<u64> { std::fs::read_to_string(path).ok()?.trim().parse().ok() };
-    let sysctl = |name: &str| number(&Path::new("/proc/sys/kernel").join(name));
-    let host = [sysctl("threads-max"), sysctl("pid_max")].into_iter().flatten().min();
+    let threads_max = procfs::sys::kernel::threads_max().ok().map(u64::from);
+    let pid_max = procfs::sys::kernel::pid_max().ok().and_then(|max| u64::try_from(max).ok());
+    let host = [threads_max, pid_max].into_iter().flatten().min();
     let mut row = Row {
         resource: "pids",
         unit: "tasks",

@@ -23,6 +23,8 @@ use crate::readings::Subject;
 pub enum View {
     /// The host's own.
     Host,
+    /// The container cannot be made out at the moment: the host's files, and asked again at the next open.
+    Unknown,
     /// A container's.
     Container(Arc<Contained>),
 }
@@ -90,6 +92,7 @@ pub struct Resolver {
     unregistered: Mutex<HashMap<(u64, Membership), Arc<Contained>>>,
     registered: RwLock<HashMap<u32, Arc<Contained>>>,
     unknown: AtomicU64,
+    unopened: AtomicU64,
 }
 
 impl Resolver {
@@ -114,6 +117,7 @@ impl Resolver {
             unregistered: Mutex::default(),
             registered: RwLock::default(),
             unknown: AtomicU64::new(0),
+            unopened: AtomicU64::new(0),
         })
     }
 
@@ -155,7 +159,9 @@ impl Resolver {
                 views.clear();
             }
         }
-        views.insert(key, Known { generation, view: view.clone() });
+        if view.is_alive() {
+            views.insert(key, Known { generation, view: view.clone() });
+        }
         Some(view)
     }
 
@@ -337,8 +343,10 @@ impl Resolver {
                 View::Container(contained)
             }
             Err(error) => {
-                log::warn!("a reader's groups cannot be opened, it is shown the host's files: {error}");
-                View::Host
+                if self.unopened.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
+                    log::warn!("a reader's groups cannot be opened, it is shown the host's files: {error}");
+                }
+                View::Unknown
             }
         }
     }
@@ -347,12 +355,12 @@ impl Resolver {
         if let Some(known) = self.registered.read().get(&entry.slot) {
             return View::Container(Arc::clone(known));
         }
-        let contained =
-            Arc::new(Contained { subject: Arc::new(self.subject_of(entry)), policies: entry.policies });
+        // Made under the lock: a second one would have counters of its own.
         let mut registered = self.registered.write();
-        registered.retain(|slot, _| self.registry.by_slot(*slot).is_some());
-        registered.insert(entry.slot, Arc::clone(&contained));
-        View::Container(contained)
+        let contained = registered.entry(entry.slot).or_insert_with(|| {
+            Arc::new(Contained { subject: Arc::new(self.subject_of(entry)), policies: entry.policies })
+        });
+        View::Container(Arc::clone(contained))
     }
 
     fn subject_of(&self, entry: &Entry) -> Subject {
@@ -372,6 +380,7 @@ impl View {
     pub fn is_alive(&self) -> bool {
         match self {
             Self::Host => true,
+            Self::Unknown => false,
             Self::Container(contained) => !contained.subject.groups.is_gone(),
         }
     }

@@ -84,8 +84,8 @@ impl Filesystem for Server {
         }
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match place(ino).and_then(|place| self.0.readlink(place)) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        match place(ino).and_then(|place| self.0.readlink(place, req.pid())) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(refusal) => reply.error(errno(refusal)),
         }

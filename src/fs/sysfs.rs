@@ -92,14 +92,12 @@ impl Paths {
     }
 }
 
-/// N of a directory name `cpuN`.
+/// N of a directory name `cpuN`, if Linux could have a CPU of that number.
 #[must_use]
 pub fn cpu_number(name: &str) -> Option<u16> {
-    let digits = name.strip_prefix("cpu")?;
-    let plain = !digits.is_empty()
-        && digits.bytes().all(|b| b.is_ascii_digit())
-        && (digits.len() == 1 || !digits.starts_with('0'));
-    plain.then(|| digits.parse().ok()).flatten().filter(|n| usize::from(*n) < crate::model::cpuset::MAX_CPUS)
+    let number =
+        crate::readings::cpu_number(name).filter(|number| *number < crate::model::cpuset::MAX_CPUS)?;
+    u16::try_from(number).ok()
 }
 
 #[cfg(test)]

@@ -68,8 +68,9 @@ pub struct Entry {
 pub struct Opened {
     place: Place,
     view: View,
-    /// Who opened it, as long as nothing was read yet: the view is fresh then.
+    /// Nothing was read yet: the view is as fresh as the open.
     fresh: bool,
+    /// The thread that opened it.
     tid: u32,
 }
 
@@ -279,7 +280,13 @@ impl Tree {
     }
 
     fn render_slot(&self, slot: &mut Slot<Opened>, tid: u32) -> Result<(), Refusal> {
+        slot.rendered = false;
         let opened = slot.opened.as_mut().ok_or(Refusal(Errno::EBADF))?;
+        if let Scope::Container(gone) = opened.place.scope
+            && self.registry.by_slot(gone).is_none()
+        {
+            return Err(Refusal(Errno::ENOENT));
+        }
         if !(opened.fresh && opened.tid == tid) {
             opened.view = self.view(opened.place.scope, tid)?;
         }
@@ -314,7 +321,7 @@ impl Tree {
             View::Container(contained) => {
                 readings::render(file, &contained.subject, &self.host, &contained.policies, out)?;
             }
-            View::Host => readings::host_file(file, &self.host, out)?,
+            View::Host | View::Unknown => readings::host_file(file, &self.host, out)?,
         }
         Ok(())
     }
@@ -325,7 +332,7 @@ impl Tree {
             View::Container(contained) => {
                 readings::sys_cpu_file(path, &contained.subject, &self.host, &contained.policies, out)?;
             }
-            View::Host => self.host.cpus().read(path, |text| out.extend_from_slice(text))?,
+            View::Host | View::Unknown => self.host.cpus().read(path, |text| out.extend_from_slice(text))?,
         }
         Ok(())
     }

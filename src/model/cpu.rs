@@ -51,6 +51,9 @@ pub struct CpuLevel {
     pub throttled: Usec,
     /// CPU time used at the level, descendants included (v2 `usage_usec`, v1 `cpuacct.usage`).
     pub usage: Usec,
+    /// The level is an ancestor of the group, also where it comes first because the group itself has no cpu
+    /// controller: its counters hold the siblings' part, too.
+    pub is_ancestor: bool,
 }
 
 /// CPU time that the container used since its group was made.

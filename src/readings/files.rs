@@ -19,6 +19,9 @@ pub fn render(
     policies: &Policies,
     out: &mut Vec<u8>,
 ) -> Result<(), HostError> {
+    if is_hosts(file, subject) {
+        return host_file(file, host, out);
+    }
     match file {
         ProcFile::Meminfo => {
             let (reading, meminfo) = memory(subject, host)?;
@@ -32,6 +35,17 @@ pub fn render(
         ProcFile::Uptime => uptime(subject, host, policies, out)?,
     }
     Ok(())
+}
+
+/// Whether the file is the host's: nobody's container (a reader in the host's pid namespace), and in the root group
+/// as far as this file is concerned. On v1 and hybrid hosts a login or a service is in a group of one hierarchy and
+/// in the root of the others.
+fn is_hosts(file: ProcFile, subject: &Subject) -> bool {
+    subject.init.is_none()
+        && match file {
+            ProcFile::Meminfo => subject.groups.is_memory_root(),
+            ProcFile::Cpuinfo | ProcFile::Stat | ProcFile::Uptime => subject.groups.is_cpu_root(),
+        }
 }
 
 /// The host's own file as it is, for those whose container is the host.

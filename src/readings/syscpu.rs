@@ -20,6 +20,9 @@ pub fn sys_cpu_file(
     policies: &Policies,
     out: &mut Vec<u8>,
 ) -> Result<(), HostError> {
+    if subject.init.is_none() && subject.groups.is_cpu_root() {
+        return host.cpus().read(relative, |text| out.extend_from_slice(text));
+    }
     if let Some(file) = rendered(relative) {
         let kernel_max = if file == SysCpuFile::KernelMax { host.kernel_max()? } else { 0 };
         let (_, shown) = cpus(subject, host, policies)?;
@@ -30,8 +33,12 @@ pub fn sys_cpu_file(
         return host.cpus().read(relative, |text| out.extend_from_slice(text));
     }
     let (_, shown) = cpus(subject, host, policies)?;
-    let path = physical(relative, &shown)?;
     let name = relative.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if is_hidden_online(relative, &shown) {
+        out.extend_from_slice(b"0\n");
+        return Ok(());
+    }
+    let path = physical(relative, &shown)?;
     host.cpus().read(&path, |text| match (render::rewriting(name), std::str::from_utf8(text)) {
         (Rewriting::List, Ok(text)) => render::rewrite_cpu_list(text, &shown, out),
         (Rewriting::Mask, Ok(text)) => render::rewrite_cpu_mask(text, &shown, out),
@@ -88,8 +95,15 @@ fn cpu_of(relative: &Path) -> Option<usize> {
     }
 }
 
+/// `cpuN/online` of a CPU that is not shown: the one file that says so.
+fn is_hidden_online(relative: &Path, shown: &ShownCpus) -> bool {
+    let hidden = cpu_of(relative).is_some_and(|number| shown.physical_of(number).is_none());
+    hidden && relative.components().count() == 2 && relative.ends_with("online")
+}
+
 /// N of `cpuN`; none for `cpufreq`, `cpuidle`, `cpu01`.
-fn cpu_number(name: &str) -> Option<usize> {
+#[must_use]
+pub fn cpu_number(name: &str) -> Option<usize> {
     let digits = name.strip_prefix("cpu")?;
     let plain = !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_digit())

@@ -70,6 +70,12 @@ impl Daemon {
         }
     }
 
+    /// Whether any container is registered.
+    #[must_use]
+    pub fn has_containers(&self) -> bool {
+        !self.registry.is_empty()
+    }
+
     /// Becomes readable when the daemon shall end.
     pub fn ending(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()

@@ -124,7 +124,10 @@ pub fn serve(options: &Options) -> Result<(), SessionError> {
     let daemon = Daemon::new(options.mountpoint.clone(), registry, resolver, tree)?;
     let running = server.start(daemon.clone()).map_err(SessionError::Start)?;
     wait_for_answer(&options.mountpoint)?;
-    println!("ownproc: serving {} (pid {})", options.mountpoint.display(), std::process::id());
+    say(
+        &mut std::io::stdout(),
+        &format!("serving {} (pid {})", options.mountpoint.display(), std::process::id()),
+    );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     daemon.until_the_end(&signals, options.idle_exit)?;
@@ -161,22 +164,31 @@ impl Daemon {
                     return Ok(());
                 }
                 asked = true;
-                eprintln!(
-                    "ownproc: {signal}: still serving, since {in_use}; a second signal ends it all the same"
-                );
+                let what =
+                    format!("{signal}: still serving, since {in_use}; a second signal ends it all the same");
+                say(&mut std::io::stderr(), &what);
             }
             if self.is_closing() {
                 return Ok(());
             }
             if let Some(limit) = idle_exit {
-                if !self.in_use().is_free() {
+                // The look at all mount namespaces is dear: it comes last.
+                if self.has_containers() {
                     idle_since = Instant::now();
-                } else if idle_since.elapsed() >= limit && self.close_if_free(false) {
-                    return Ok(());
+                } else if idle_since.elapsed() >= limit {
+                    if self.close_if_free(false) {
+                        return Ok(());
+                    }
+                    idle_since = Instant::now();
                 }
             }
         }
     }
+}
+
+/// One line for people. Nobody may be listening, and that is no reason to end.
+fn say(to: &mut dyn std::io::Write, what: &str) {
+    let _ = writeln!(to, "ownproc: {what}");
 }
 
 /// The mount and the threads that serve it.

@@ -60,13 +60,6 @@ pub fn list_into(text: &[u8], out: &mut Vec<Nsec>) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// The sum of such numbers, saturating.
-pub fn list_sum(text: &[u8]) -> Result<Nsec, ParseError> {
-    text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).try_fold(Nsec::ZERO, |sum, word| {
-        Ok(sum.plus(Nsec(number(word).ok_or_else(|| ParseError::new("expected numbers", text))?)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,8 +88,5 @@ mod tests {
         let mut out = Vec::new();
         list_into(b"12 0 7 \n", &mut out).unwrap();
         assert_eq!(out, [Nsec(12), Nsec(0), Nsec(7)]);
-        assert_eq!(list_sum(b"12 0 7 \n"), Ok(Nsec(19)));
-        assert_eq!(list_sum(b"18446744073709551615 7"), Ok(Nsec::MAX));
-        assert!(list_sum(b"1 x").is_err());
     }
 }

@@ -83,7 +83,7 @@ impl GroupSet {
         let Some(cpu) = &self.cpu else { return reading };
         for (index, (dir, files)) in self.each(cpu).enumerate() {
             let Some(quota) = self.quota(cpu, dir, files) else { continue };
-            let mut level = CpuLevel { quota, ..CpuLevel::default() };
+            let mut level = CpuLevel { quota, is_ancestor: index > 0, ..CpuLevel::default() };
             if counters {
                 if index == 0 {
                     reading.throttled_local =

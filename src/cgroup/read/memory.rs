@@ -1,5 +1,9 @@
 //! The memory controller: limits, usage, swap and `memory.stat` over all levels.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
 use crate::cgroup::chain::GroupDir;
 use crate::cgroup::controller::Version;
 use crate::cgroup::group::{GroupSet, Resource};
@@ -14,6 +18,9 @@ pub(in crate::cgroup) struct Files {
     /// v2 only.
     pub(in crate::cgroup) high: Option<KeptFile>,
     usage: KeptFile,
+    /// The last good values, for a read that fails while the group is there (out of descriptors or memory).
+    last_usage: AtomicU64,
+    last_stat: Mutex<MemoryStat>,
     pub(in crate::cgroup) swap_max: KeptFile,
     swap_usage: KeptFile,
     stat: KeptFile,
@@ -36,6 +43,8 @@ impl Files {
             max: KeptFile::new(max),
             high: (version == Version::V2).then(|| KeptFile::new("memory.high")),
             usage: KeptFile::new(usage),
+            last_usage: AtomicU64::new(0),
+            last_stat: Mutex::default(),
             swap_max: KeptFile::new(swap_max),
             swap_usage: KeptFile::new(swap_usage),
             stat: KeptFile::new("memory.stat"),
@@ -67,13 +76,13 @@ impl GroupSet {
             let limit = least(max, high);
             let mut level = MemoryLevel { max, high, ..MemoryLevel::default() };
             if own || limit.is_some() {
-                level.usage = self.bytes(dir, &files.usage);
+                level.usage = self.usage(dir, files);
             }
             if own {
-                reading.stat = self.memory_stat(memory, dir, files).unwrap_or_default();
+                reading.stat = self.memory_stat(memory, dir, files);
                 level.reclaimable = parse::reclaimable(&reading.stat);
             } else if needs_reclaimable(limit, level.usage, lowest) {
-                let stat = self.memory_stat(memory, dir, files).unwrap_or_default();
+                let stat = self.memory_stat(memory, dir, files);
                 level.reclaimable = parse::reclaimable(&stat);
             }
             if swap {
@@ -88,8 +97,20 @@ impl GroupSet {
         reading
     }
 
-    fn memory_stat(&self, memory: &Resource<Files>, dir: &GroupDir, files: &Files) -> Option<MemoryStat> {
-        self.value(dir, &files.stat, |text| Ok(parse::stat(text, memory.version)))
+    fn memory_stat(&self, memory: &Resource<Files>, dir: &GroupDir, files: &Files) -> MemoryStat {
+        let mut last = files.last_stat.lock();
+        if let Some(stat) = self.value(dir, &files.stat, |text| Ok(parse::stat(text, memory.version))) {
+            *last = stat;
+        }
+        *last
+    }
+
+    fn usage(&self, dir: &GroupDir, files: &Files) -> Bytes {
+        if let Some(usage) = self.value(dir, &files.usage, scalar::counter) {
+            files.last_usage.store(usage, Ordering::Relaxed);
+            return Bytes(usage);
+        }
+        Bytes(files.last_usage.load(Ordering::Relaxed))
     }
 
     fn bytes(&self, dir: &GroupDir, file: &KeptFile) -> Bytes {

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::{Kind, Tree, cpu_path, join};
+use crate::containers::View;
 use crate::fs::Refusal;
 use crate::fs::inode::{Node, Place};
 use crate::fs::sysfs::{Family, cpu_number};
 use crate::host::{SysEntry, SysKind};
+use crate::readings;
 
 /// How deep below a CPU directory paths are looked for; sysfs there is four deep (`cache/index0/power/...`).
 const MAX_DEPTH: usize = 6;
@@ -83,14 +85,20 @@ impl Tree {
         self.paths.path(family, number).ok_or(Refusal(Errno::ENOENT))
     }
 
-    /// Where a mirrored symbolic link points.
-    pub fn readlink(&self, place: Place) -> Result<OsString, Refusal> {
+    /// Where a mirrored symbolic link points, for the thread `tid`: its cpuN may be another of the host's.
+    pub fn readlink(&self, place: Place, tid: u32) -> Result<OsString, Refusal> {
         let path = match place.node {
             Node::SysCpu { path } => self.path(Family::Directory, path)?.to_string(),
             Node::SysCpuN { cpu, path } => cpu_path(cpu, &self.path(Family::CpuN, path)?),
             _ => return Err(Refusal(Errno::EINVAL)),
         };
-        let target = self.host.cpus().link(Path::new(&path));
-        target.map(Into::into).map_err(|_| Refusal(Errno::EINVAL))
+        let path = Path::new(&path);
+        let target = match self.view(place.scope, tid)? {
+            View::Container(contained) => {
+                readings::sys_cpu_link(path, &contained.subject, &self.host, &contained.policies)?
+            }
+            View::Host | View::Unknown => self.host.cpus().link(path)?,
+        };
+        Ok(target.into())
     }
 }

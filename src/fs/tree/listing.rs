@@ -1,12 +1,15 @@
 //! What a directory lists.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 
-use super::{Entry, Kind, Tree, join};
+use super::{Entry, Kind, Tree, cpu_path, join};
 use crate::containers::View;
 use crate::fs::Refusal;
 use crate::fs::inode::{Node, Place, Scope};
 use crate::fs::sysfs::{Family, cpu_number};
+use crate::host::SysEntry;
 use crate::readings;
 use crate::render::PROC_FILES;
 
@@ -43,51 +46,59 @@ impl Tree {
             Node::Sys => add("devices", place.sibling(Node::SysDevices), Kind::Directory),
             Node::SysDevices => add("system", place.sibling(Node::SysDevicesSystem), Kind::Directory),
             Node::SysDevicesSystem => add("cpu", place.sibling(Node::SysCpu { path: 0 }), Kind::Directory),
-            Node::SysCpu { path } => self.list_sys_cpu(place, path, tid, &mut add)?,
+            Node::SysCpu { path } => {
+                let path = self.path(Family::Directory, path)?;
+                self.list_mirrored(
+                    place,
+                    &path,
+                    tid,
+                    &mut |name| match cpu_number(name) {
+                        Some(cpu) if path.is_empty() => Some(Node::SysCpuN { cpu, path: 0 }),
+                        _ => Some(Node::SysCpu {
+                            path: self.paths.number(Family::Directory, &join(&path, name))?,
+                        }),
+                    },
+                    &mut add,
+                )?;
+            }
             Node::SysCpuN { cpu, path } => {
                 let path = self.path(Family::CpuN, path)?;
-                for (name, kind) in self.sys_entries(&join(&format!("cpu{cpu}"), &path)) {
-                    if let Some(path) = self.paths.number(Family::CpuN, &join(&path, &name)) {
-                        add(&name, place.sibling(Node::SysCpuN { cpu, path }), kind.into());
-                    }
-                }
+                self.list_mirrored(
+                    place,
+                    &cpu_path(cpu, &path),
+                    tid,
+                    &mut |name| {
+                        let path = self.paths.number(Family::CpuN, &join(&path, name))?;
+                        Some(Node::SysCpuN { cpu, path })
+                    },
+                    &mut add,
+                )?;
             }
             Node::ProcFile(_) => return Err(Refusal(Errno::ENOTDIR)),
         }
         Ok(entries)
     }
 
-    fn list_sys_cpu(
+    /// Adds the entries of a directory below the CPU directory as the thread sees them; `node` says which each is.
+    fn list_mirrored(
         &self,
         place: Place,
-        path: u32,
+        path: &str,
         tid: u32,
+        node: &mut dyn FnMut(&str) -> Option<Node>,
         add: &mut dyn FnMut(&str, Place, Kind),
     ) -> Result<(), Refusal> {
-        let shown = match self.view(place.scope, tid)? {
-            View::Container(contained) if path == 0 => {
-                let (_, shown) = readings::cpus(&contained.subject, &self.host, &contained.policies)?;
-                Some(shown.numbers())
+        let path = Path::new(path);
+        let entries = match self.view(place.scope, tid)? {
+            View::Container(contained) => {
+                readings::sys_cpu_list_dir(path, &contained.subject, &self.host, &contained.policies)?
             }
-            _ => None,
+            View::Host | View::Unknown => self.host.cpus().list(path)?,
         };
-        if let Some(shown) = &shown {
-            for cpu in shown.iter() {
-                let cpu = u16::try_from(cpu).map_err(|_| Refusal(Errno::EIO))?;
-                add(&format!("cpu{cpu}"), place.sibling(Node::SysCpuN { cpu, path: 0 }), Kind::Directory);
+        for SysEntry { name, kind } in entries {
+            if let Some((name, node)) = name.to_str().and_then(|name| Some((name, node(name)?))) {
+                add(name, place.sibling(node), kind.into());
             }
-        }
-        let path = self.path(Family::Directory, path)?;
-        for (name, kind) in self.sys_entries(&path) {
-            let node = match cpu_number(&name) {
-                Some(_) if shown.is_some() => continue,
-                Some(cpu) if path.is_empty() => Node::SysCpuN { cpu, path: 0 },
-                _ => match self.paths.number(Family::Directory, &join(&path, &name)) {
-                    Some(path) => Node::SysCpu { path },
-                    None => continue,
-                },
-            };
-            add(&name, place.sibling(node), kind.into());
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ fn listing_lookup_and_numbers_agree() {
                 waiting.push(entry.place);
             }
             if entry.kind == Kind::Symlink {
-                assert!(!tree.readlink(entry.place).unwrap().is_empty());
+                assert!(!tree.readlink(entry.place, own_tid()).unwrap().is_empty());
             }
         }
     }

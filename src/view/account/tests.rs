@@ -252,6 +252,16 @@ fn s7_without_cpu_stat_local_the_levels_time_is_scaled_by_the_groups_share() {
     assert_eq!(bench.read(S).steal.0, 100 * MS, "a quarter of the level's use in this interval");
 }
 
+/// A v2 group below an ancestor's quota that has no cpu controller itself: the ancestor is the first level.
+#[test]
+fn s7_a_group_without_the_controller_does_not_take_its_siblings_waiting() {
+    let mut bench = Bench::new("0-3", &[CpuLevel { is_ancestor: true, ..quota(50 * MS) }]);
+    bench.read(S);
+    throttle(&mut bench.reading.levels[0], 2 * S);
+    bench.reading.levels[0].usage = Usec(500 * MS);
+    assert_eq!(bench.read(S).steal.0, 0);
+}
+
 #[test]
 fn s7_a_quota_of_its_own_counts_its_own_time() {
     let mut bench = Bench::new("0-3", &[quota(50 * MS), quota(150 * MS)]);

@@ -70,7 +70,7 @@ impl ThrottlingMeter {
             let Some((_, quota)) = binding.filter(|(bound, _)| *bound == index) else { continue };
             let throttled = match local {
                 Some(local) => local,
-                None if index == 0 => throttled,
+                None if index == 0 && !level.is_ancestor => throttled,
                 // The level's counter holds the siblings' waiting too.
                 None => throttled.scaled(used.0.min(usage.0), usage.0),
             };
