@@ -11,6 +11,7 @@ mod init;
 mod namespaces;
 mod pins;
 mod preflight;
+mod reexec;
 mod rootfs;
 mod run;
 mod security;
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
 }
 
 fn launch(args: &args::LaunchArgs) -> Result<u8, String> {
+    reexec::from_read_only()
+        .map_err(|error| format!("cannot run from a read-only mount of its own binary: {error}"))?;
     // a variable that is not UTF-8 is as good as not set
     let caller =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));

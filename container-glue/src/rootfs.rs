@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::groups::Hierarchy;
 use crate::spec::{Network, Spec};
+use resolve::Root;
 pub use virtual_files::VirtualFiles;
 
 /// A step of the set-up that failed.
@@ -50,6 +51,26 @@ pub struct Plan<'a> {
     pub tree: PathBuf,
 }
 
+/// The kernel's own trees, by the mounts that were made. What `/proc` names in a directory that another container
+/// shares may be swapped meanwhile, so nothing is looked up through it again.
+pub struct KernelTrees {
+    proc: Root,
+    sys: Root,
+    dev: Root,
+}
+
+impl KernelTrees {
+    /// What is at `proc/...`, `sys/...` or `dev/...`; `None` when it does not exist.
+    pub fn find(&self, path: &Path) -> Result<Option<std::os::fd::OwnedFd>, SetupError> {
+        for (name, tree) in [("proc", &self.proc), ("sys", &self.sys), ("dev", &self.dev)] {
+            if let Ok(below) = path.strip_prefix(name) {
+                return tree.find(below);
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Builds the tree and makes it `/`. Afterwards no mount of the host is reachable.
 pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
     let spec = plan.spec;
@@ -64,16 +85,17 @@ pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
     mounts::attach(&proc, &root.directory("proc")?)?;
     let sys = mounts::filesystem("sysfs", &[], mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)?;
     mounts::attach(&sys, &root.directory("sys")?)?;
-    dev::mount(&root, spec.limits.memory)?;
+    let dev = dev::mount(&root, spec.limits.memory)?;
+    let kernel = KernelTrees { proc: Root::new(proc), sys: Root::new(sys), dev: Root::new(dev) };
     cgroupfs::mount(&root, plan.groups)?;
     if spec.rootfs.is_none() {
         // the host's are full of what only makes sense there
         root::mount_scratch(&root, spec.limits.memory)?;
     }
     volumes::attach(&root, &volumes)?;
-    protect::read_only_paths(&root)?;
-    files.attach(&root)?;
-    protect::mask_paths(&root)?;
+    protect::read_only_paths(&kernel)?;
+    files.attach(&kernel)?;
+    protect::mask_paths(&kernel)?;
     if spec.read_only {
         mounts::set_attributes(root.fd(), mounts::RDONLY)?;
     }

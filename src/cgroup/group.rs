@@ -28,6 +28,7 @@ pub struct GroupSet {
     pub(super) hugetlb: Option<Resource<hugetlb::Files>>,
     gone: AtomicU64,
     faults: AtomicU64,
+    starved: AtomicU64,
 }
 
 /// One hierarchy, as far as it concerns this container.
@@ -95,6 +96,7 @@ impl GroupSet {
             hierarchies,
             gone: AtomicU64::new(0),
             faults: AtomicU64::new(0),
+            starved: AtomicU64::new(0),
         }
     }
 
@@ -153,6 +155,26 @@ impl GroupSet {
         self.hierarchies.iter().any(|place| place.chain.group().is_some_and(GroupDir::is_gone))
     }
 
+    /// Looks in every hierarchy whether the group is still there; [`Self::is_gone`] then says so.
+    pub fn check_gone(&self) {
+        for place in &self.hierarchies {
+            if place.chain.group().is_some_and(GroupDir::check_gone) {
+                self.gone.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// About how many descriptors it holds once all its files have been read: each level's directory, and the files
+    /// of the controllers that are read at every level.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        let levels = |hierarchy: Option<usize>| hierarchy.map_or(0, |hierarchy| self.levels(hierarchy).len());
+        let directories: usize = self.hierarchies.iter().map(|place| place.chain.levels().len()).sum();
+        let memory = levels(self.memory.as_ref().map(|resource| resource.hierarchy));
+        let cpu = levels(self.cpu.as_ref().map(|resource| resource.hierarchy));
+        directories + memory * 6 + cpu * 4 + 4
+    }
+
     /// How many levels readings have found removed.
     #[must_use]
     pub fn gone_levels(&self) -> u64 {
@@ -163,6 +185,13 @@ impl GroupSet {
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    /// How many reads failed because this process or the host had no descriptor or memory left: what was read
+    /// meanwhile lacks limits that are there, and must not be shown.
+    #[must_use]
+    pub fn starved(&self) -> u64 {
+        self.starved.load(Ordering::Relaxed)
     }
 
     /// Where the container's tasks are listed: the first hierarchy in which it has a group of its own.
@@ -207,7 +236,13 @@ impl GroupSet {
                 }
             }
             Ok(Err(error)) => self.fault(dir, file, &error),
-            Err(Miss::Failed(error)) => self.fault(dir, file, &error),
+            Err(Miss::Failed(error)) => {
+                use rustix::io::Errno;
+                if matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM) {
+                    self.starved.fetch_add(1, Ordering::Relaxed);
+                }
+                self.fault(dir, file, &error);
+            }
         }
         None
     }

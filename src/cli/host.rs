@@ -97,7 +97,7 @@ impl Look {
             View::Host | View::Unknown => {
                 let groups = GroupSet::open(&self.layout, &Membership::parse("", &self.layout)).ok()?;
                 let subject = Subject::new(Arc::new(groups), crate::model::Nsec::ZERO, None, None);
-                Some(Arc::new(Contained { subject: Arc::new(subject), policies: Policies::default() }))
+                Some(Contained::new(subject, Policies::default()))
             }
         }
     }

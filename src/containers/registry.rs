@@ -36,7 +36,7 @@ pub enum RegistryError {
     /// Its groups could not be opened.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    /// All 4294967295 slots have been given.
+    /// All slots have been given.
     #[error("no slot is left: restart the daemon on a new mount point")]
     Full,
     /// The state could not be written, or the kernel gave no descriptor.
@@ -175,7 +175,10 @@ impl Registry {
             return Err(RegistryError::NameTaken { name, pid: holder.init });
         }
         let slot = *next_slot;
-        let after = slot.checked_add(1).ok_or(RegistryError::Full)?;
+        let after = slot
+            .checked_add(1)
+            .filter(|after| *after <= crate::model::name::MAX_SLOT)
+            .ok_or(RegistryError::Full)?;
         let entry = Arc::new(self.entry(name, slot, policies, pidfd, groups)?);
         let io = |source: std::io::Error| RegistryError::Io { path: self.state.dir().to_owned(), source };
         self.state.save_next_slot(after).map_err(io)?;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -23,7 +23,8 @@ use crate::readings::Subject;
 pub enum View {
     /// The host's own.
     Host,
-    /// The container cannot be made out at the moment: the host's files, and asked again at the next open.
+    /// A container that cannot be looked at just now, for want of descriptors or memory: no numbers are better than
+    /// the host's.
     Unknown,
     /// A container's.
     Container(Arc<Contained>),
@@ -36,6 +37,16 @@ pub struct Contained {
     pub subject: Arc<Subject>,
     /// Its choices.
     pub policies: Policies,
+    /// How many of its files are open.
+    pub open_files: Arc<AtomicUsize>,
+}
+
+impl Contained {
+    /// A container of which no file is open.
+    #[must_use]
+    pub fn new(subject: Subject, policies: Policies) -> Arc<Self> {
+        Arc::new(Self { subject: Arc::new(subject), policies, open_files: Arc::default() })
+    }
 }
 
 /// What is known of one pid namespace while its init lives.
@@ -121,17 +132,20 @@ impl Resolver {
         })
     }
 
-    /// The view of the thread that the kernel names in a request; 0 is one outside our pid namespace. A reader
-    /// that cannot be identified sees the host's files.
+    /// The view of the thread that the kernel names in a request. One outside our pid namespace (0) cannot be
+    /// identified and sees the host's files. Any other is there, since it waits for us: if it cannot be looked at the
+    /// fault is ours.
     #[must_use]
     pub fn reader(&self, tid: u32) -> View {
-        let pid = i32::try_from(tid).ok().and_then(HostPid::new);
-        pid.and_then(|pid| self.process(pid)).unwrap_or_else(|| {
-            if self.unknown.fetch_add(1, Ordering::Relaxed) == 0 {
-                log::warn!("a reader (thread {tid}) could not be identified and is shown the host's files");
+        match i32::try_from(tid).ok().and_then(HostPid::new) {
+            Some(pid) => self.process(pid).unwrap_or(View::Unknown),
+            None => {
+                if self.unknown.fetch_add(1, Ordering::Relaxed) == 0 {
+                    log::warn!("a reader outside this pid namespace is shown the host's files");
+                }
+                View::Host
             }
-            View::Host
-        })
+        }
     }
 
     /// The view of a process or thread; `None` if there is none with this number.
@@ -331,20 +345,15 @@ impl Resolver {
         match GroupSet::open(&self.layout, groups) {
             Ok(set) => {
                 let timens = init.and_then(|init| init.timens);
-                let subject = Arc::new(Subject::new(Arc::new(set), start, timens, init.map(|init| init.pid)));
-                let contained = Arc::new(Contained { subject, policies: Policies::default() });
-                if unregistered.len() >= VIEWS {
-                    unregistered.retain(|_, known| !known.subject.groups.is_gone());
-                    if unregistered.len() >= VIEWS {
-                        unregistered.clear();
-                    }
-                }
+                let subject = Subject::new(Arc::new(set), start, timens, init.map(|init| init.pid));
+                let contained = Contained::new(subject, Policies::default());
+                make_room(&mut unregistered, contained.subject.groups.descriptors());
                 unregistered.insert(key, Arc::clone(&contained));
                 View::Container(contained)
             }
             Err(error) => {
                 if self.unopened.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
-                    log::warn!("a reader's groups cannot be opened, it is shown the host's files: {error}");
+                    log::warn!("a reader's groups cannot be opened, its reads fail: {error}");
                 }
                 View::Unknown
             }
@@ -357,9 +366,9 @@ impl Resolver {
         }
         // Made under the lock: a second one would have counters of its own.
         let mut registered = self.registered.write();
-        let contained = registered.entry(entry.slot).or_insert_with(|| {
-            Arc::new(Contained { subject: Arc::new(self.subject_of(entry)), policies: entry.policies })
-        });
+        let contained = registered
+            .entry(entry.slot)
+            .or_insert_with(|| Contained::new(self.subject_of(entry), entry.policies));
         View::Container(Arc::clone(contained))
     }
 
@@ -384,6 +393,32 @@ impl View {
             Self::Container(contained) => !contained.subject.groups.is_gone(),
         }
     }
+}
+
+/// Containers that nobody registered may hold half of the descriptors that this process can have. Beyond that some
+/// are forgotten, counters and all: those that are gone first.
+fn make_room(known: &mut HashMap<(u64, Membership), Arc<Contained>>, more: usize) {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let budget = limit.map_or(512, |(soft, _)| usize::try_from(soft / 2).unwrap_or(usize::MAX));
+    let cost = |contained: &Contained| contained.subject.groups.descriptors();
+    let held: usize = known.values().map(|contained| cost(contained)).sum();
+    if known.len() < VIEWS && held.saturating_add(more) <= budget {
+        return;
+    }
+    let mut left = more;
+    let mut kept = 0;
+    known.retain(|_, contained| {
+        contained.subject.groups.check_gone();
+        let cost = cost(contained);
+        let keep = !contained.subject.groups.is_gone()
+            && left.saturating_add(cost) <= budget.saturating_mul(3) / 4
+            && kept < VIEWS * 3 / 4;
+        if keep {
+            left = left.saturating_add(cost);
+            kept += 1;
+        }
+        keep
+    });
 }
 
 fn bytes(text: &[u8]) -> Box<[u8]> {

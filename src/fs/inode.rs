@@ -13,8 +13,7 @@
 
 use crate::render::{PROC_FILES, ProcFile};
 
-/// Slots are below this: a container gets a slot once, and none is ever used twice while a host is up.
-pub const MAX_SLOT: u32 = 1 << 26;
+pub use crate::model::name::MAX_SLOT;
 
 /// Whose files these are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -21,6 +21,11 @@ pub enum MountError {
     /// It exists and is no directory.
     #[error("the mount point {0} is not a directory; name a directory, or none for the default")]
     NotADirectory(PathBuf),
+    /// Something is in it, which the mount would hide.
+    #[error(
+        "the mount point {0} is not empty, and a mount would hide what is in it; name an empty directory"
+    )]
+    NotEmpty(PathBuf),
     /// It cannot be created or looked at.
     #[error("cannot use the mount point {path}: {source}")]
     Unusable {
@@ -70,7 +75,11 @@ pub fn inspect(path: &Path) -> Result<Found, MountError> {
     let unusable = |source| MountError::Unusable { path: path.to_owned(), source };
     match fs::metadata(path) {
         Ok(meta) if !meta.is_dir() => Err(MountError::NotADirectory(path.to_owned())),
-        Ok(_) => Ok(if is_ours(path) { Found::Live } else { Found::Free }),
+        Ok(_) if is_ours(path) => Ok(Found::Live),
+        Ok(_) => match fs::read_dir(path).map_err(unusable)?.next() {
+            None => Ok(Found::Free),
+            Some(_) => Err(MountError::NotEmpty(path.to_owned())),
+        },
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(Found::Dead),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             fs::create_dir_all(path).map_err(unusable)?;
@@ -163,6 +172,8 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").expect("write");
         assert!(matches!(inspect(&file), Err(MountError::NotADirectory(_))));
+        assert!(matches!(inspect(dir.path()), Err(MountError::NotEmpty(_))));
+        assert!(matches!(inspect(Path::new("/proc")), Err(MountError::NotEmpty(_))));
         assert_eq!(inspect(&dir.path().join("new/dir")).expect("created"), Found::Free);
         assert!(dir.path().join("new/dir").is_dir());
     }

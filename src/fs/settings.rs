@@ -7,8 +7,9 @@ use std::time::Duration;
 /// component.
 pub const TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// TTL of the entries below `containers/`: they come and go. The kernel is also told when one goes.
-pub const CONTAINER_TTL: Duration = Duration::from_secs(1);
+/// TTL of the entries below `containers/`: they come and go. The kernel is not told when one goes: it would take the
+/// lock of the directory for that, which any reader of it can hold for as long as its buffer cannot be written to.
+pub const CONTAINER_TTL: Duration = Duration::ZERO;
 
 /// `st_size` of the small mirrored files of sysfs, as sysfs itself gives it (its files never exceed a page).
 pub const SYSFS_FILE_SIZE: u64 = 4096;

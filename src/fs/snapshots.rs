@@ -18,6 +18,9 @@ const SHARDS: usize = 16;
 /// A slot keeps its buffer for the next file unless that is larger than this.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
+/// Slots from here on give their buffer back: so many are in use at once only when somebody hoards open files.
+const KEEP_SLOTS: usize = 256;
+
 /// A file handle as the kernel carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(pub u64);
@@ -94,7 +97,7 @@ impl<T> Snapshots<T> {
             }
             slot.generation = slot.generation.wrapping_add(1);
             slot.rendered = false;
-            if slot.text.capacity() > KEEP_CAPACITY {
+            if slot.text.capacity() > KEEP_CAPACITY || index >= KEEP_SLOTS {
                 slot.text = Vec::new();
             }
             slot.opened.take()

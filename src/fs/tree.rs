@@ -6,6 +6,7 @@ mod listing;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -20,9 +21,6 @@ use crate::host::{Host, HostError, SysKind};
 use crate::model::CpuSet;
 use crate::readings;
 use crate::render::{PROC_FILES, ProcFile};
-
-/// Inode number of `containers`: the parent of the entries that come and go.
-pub const CONTAINERS_INO: fuser::INodeNo = fuser::INodeNo(2);
 
 /// What a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +70,33 @@ pub struct Opened {
     fresh: bool,
     /// The thread that opened it.
     tid: u32,
+    /// Counts the file for its container while it is open.
+    _count: Option<OpenCount>,
+}
+
+/// Files that one container may have open at once. Each costs this process memory that the container is not
+/// charged for.
+const MOST_OPEN: usize = 4096;
+
+#[derive(Debug)]
+struct OpenCount(Arc<AtomicUsize>);
+
+impl OpenCount {
+    /// Counts one more; `None` at the limit.
+    fn take(view: &View) -> Result<Option<Self>, Refusal> {
+        let View::Container(contained) = view else { return Ok(None) };
+        let count = Self(Arc::clone(&contained.open_files));
+        if count.0.fetch_add(1, Ordering::Relaxed) >= MOST_OPEN {
+            return Err(Refusal(Errno::EMFILE)); // dropping `count` takes it back
+        }
+        Ok(Some(count))
+    }
+}
+
+impl Drop for OpenCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The tree that one mount shows.
@@ -235,7 +260,8 @@ impl Tree {
         }
         let view = self.view(place.scope, tid)?;
         self.check_shown(place.node, &view)?;
-        let opened = Opened { place, view, fresh: true, tid };
+        let count = OpenCount::take(&view)?;
+        let opened = Opened { place, view, fresh: true, tid, _count: count };
         self.files.open(opened, tid as usize).ok_or(Refusal(Errno::ENFILE))
     }
 
@@ -304,6 +330,16 @@ impl Tree {
     }
 
     fn render(&self, view: &View, node: Node, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let starved = || match view {
+            View::Container(contained) => contained.subject.groups.starved(),
+            View::Host | View::Unknown => 0,
+        };
+        let before = starved();
+        self.render_node(view, node, out)?;
+        if starved() == before { Ok(()) } else { Err(Refusal(Errno::EIO)) }
+    }
+
+    fn render_node(&self, view: &View, node: Node, out: &mut Vec<u8>) -> Result<(), Refusal> {
         match node {
             Node::ProcFile(file) => self.render_proc(view, file, out),
             Node::SysCpu { path } if path != 0 => {
@@ -321,7 +357,8 @@ impl Tree {
             View::Container(contained) => {
                 readings::render(file, &contained.subject, &self.host, &contained.policies, out)?;
             }
-            View::Host | View::Unknown => readings::host_file(file, &self.host, out)?,
+            View::Host => readings::host_file(file, &self.host, out)?,
+            View::Unknown => return Err(Refusal(Errno::EIO)),
         }
         Ok(())
     }
@@ -332,7 +369,8 @@ impl Tree {
             View::Container(contained) => {
                 readings::sys_cpu_file(path, &contained.subject, &self.host, &contained.policies, out)?;
             }
-            View::Host | View::Unknown => self.host.cpus().read(path, |text| out.extend_from_slice(text))?,
+            View::Host => self.host.cpus().read(path, |text| out.extend_from_slice(text))?,
+            View::Unknown => return Err(Refusal(Errno::EIO)),
         }
         Ok(())
     }

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Slots of registered containers are below this (they are part of inode numbers): a container gets one once, and none
+/// is ever used twice while a host is up.
+pub const MAX_SLOT: u32 = 1 << 26;
+
 /// A container's name: `[A-Za-z0-9][A-Za-z0-9_.-]{0,127}`, not all digits (those are pids on the command line).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -70,6 +70,12 @@ impl Daemon {
         }
     }
 
+    /// Whether the mount point shows our mount no more: somebody unmounted it by hand.
+    #[must_use]
+    pub fn mount_is_gone(&self) -> bool {
+        mount::device_number(&self.mountpoint).ok() != Some(self.device)
+    }
+
     /// Whether any container is registered.
     #[must_use]
     pub fn has_containers(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::fs::mount::{self, Found, MountError};
 use crate::fs::settings;
 use crate::fs::tree::Tree;
 use crate::host::{Host, HostError};
+use crate::render::{PROC_FILES, SYS_CPU_FILES};
 
 /// What to serve.
 #[derive(Clone, Debug)]
@@ -109,21 +110,14 @@ pub fn serve(options: &Options) -> Result<(), SessionError> {
     let tree = Arc::new(Tree::new(Arc::clone(&host), Arc::clone(&resolver), Arc::clone(&registry)));
 
     let session = start_fuse(&options.mountpoint, &tree, host.online()?.len())?;
-    let mounted = Mounted { path: options.mountpoint.clone(), session: Some(session) };
-    let notifier = mounted.session.as_ref().map(BackgroundSession::notifier);
-    registry.on_removed(Box::new(move |entry| {
-        if let Some(notifier) = &notifier {
-            let name = std::ffi::OsStr::new(entry.name.as_str());
-            // The entry's time to live ends it anyway within a second.
-            let _ = notifier.inval_entry(crate::fs::tree::CONTAINERS_INO, name);
-        }
-    }));
-
+    let mut mounted =
+        Mounted { path: options.mountpoint.clone(), session: Some(session), device: None, held: Vec::new() };
     let forgetting = Arc::clone(&resolver);
     registry.on_removed(Box::new(move |entry| forgetting.forget(entry.slot)));
     let daemon = Daemon::new(options.mountpoint.clone(), registry, resolver, tree)?;
     let running = server.start(daemon.clone()).map_err(SessionError::Start)?;
     wait_for_answer(&options.mountpoint)?;
+    mounted.hold_shared_files();
     say(
         &mut std::io::stdout(),
         &format!("serving {} (pid {})", options.mountpoint.display(), std::process::id()),
@@ -140,15 +134,25 @@ impl Daemon {
     /// Returns when the daemon shall end.
     fn until_the_end(&self, signals: &Signals, idle_exit: Option<Duration>) -> Result<(), SessionError> {
         let mut asked = false;
+        let mut said_gone = false;
         let mut idle_since = Instant::now();
+        // Becomes ready with every change of this namespace's mounts (proc_pid_mountinfo(5)).
+        let mounts = std::fs::File::open("/proc/self/mountinfo").map_err(SessionError::Start)?;
         loop {
-            let timeout = match idle_exit {
-                Some(_) => PollTimeout::from(1000_u16),
-                None => PollTimeout::NONE,
+            let gone = self.mount_is_gone();
+            if gone && !std::mem::replace(&mut said_gone, true) {
+                log::warn!(
+                    "the mount was taken away by somebody else: ending as soon as nobody holds its files"
+                );
+            }
+            let timeout = match idle_exit.is_some() || asked || gone {
+                true => PollTimeout::from(1000_u16),
+                false => PollTimeout::NONE,
             };
             let mut fds = [
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.ending(), PollFlags::POLLIN),
+                PollFd::new(mounts.as_fd(), PollFlags::POLLPRI),
             ];
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -164,19 +168,21 @@ impl Daemon {
                     return Ok(());
                 }
                 asked = true;
-                let what =
-                    format!("{signal}: still serving, since {in_use}; a second signal ends it all the same");
+                let what = format!(
+                    "{signal}: serving on until they are gone, since {in_use}; a second signal ends it at once"
+                );
                 say(&mut std::io::stderr(), &what);
             }
-            if self.is_closing() {
+            // The look at all mount namespaces is dear: it comes last.
+            let free = || !self.has_containers() && self.close_if_free(false);
+            if self.is_closing() || (asked || gone) && free() {
                 return Ok(());
             }
             if let Some(limit) = idle_exit {
-                // The look at all mount namespaces is dear: it comes last.
                 if self.has_containers() {
                     idle_since = Instant::now();
                 } else if idle_since.elapsed() >= limit {
-                    if self.close_if_free(false) {
+                    if free() {
                         return Ok(());
                     }
                     idle_since = Instant::now();
@@ -195,16 +201,30 @@ fn say(to: &mut dyn std::io::Write, what: &str) {
 struct Mounted {
     path: PathBuf,
     session: Option<BackgroundSession>,
+    device: Option<u64>,
+    held: Vec<std::fs::File>,
 }
 
 impl Mounted {
+    /// Keeps the files open that all containers share: a file that somebody reads cannot be leased for writing
+    /// (fcntl(2), F_SETLEASE), and a lease makes everybody else's open wait until it is broken.
+    fn hold_shared_files(&mut self) {
+        self.device = mount::device_number(&self.path).ok();
+        let paths =
+            PROC_FILES.iter().map(|(path, _)| *path).chain(SYS_CPU_FILES.iter().map(|(path, _)| *path));
+        self.held = paths.filter_map(|path| std::fs::File::open(self.path.join(path)).ok()).collect();
+    }
+
     fn end(mut self) -> Result<(), SessionError> {
         self.unmount()
     }
 
     fn unmount(&mut self) -> Result<(), SessionError> {
         let Some(session) = self.session.take() else { return Ok(()) };
-        mount::unmount(&self.path)?;
+        self.held.clear();
+        if self.device.is_none() || mount::device_number(&self.path).ok() == self.device {
+            mount::unmount(&self.path)?;
+        }
         // The threads end with the connection. Where another namespace still holds a mount it does not end
         // before this process does.
         let patience = Instant::now() + Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! /dev: a tmpfs with the nodes that programs rely on, a terminal namespace, shared memory, message queues.
 
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, makedev};
 
@@ -25,8 +25,8 @@ const LINKS: &[(&str, &str)] = &[
 /// The group `tty` of every distribution; `grantpt` relies on it.
 const TTY_GROUP: u32 = 5;
 
-/// Mounts it all.
-pub fn mount(root: &Root, memory: Option<u64>) -> Result<(), SetupError> {
+/// Mounts it all; the mount of /dev itself.
+pub fn mount(root: &Root, memory: Option<u64>) -> Result<OwnedFd, SetupError> {
     let size = Opt::Value("size", "64k".to_owned());
     let dev =
         mounts::filesystem("tmpfs", &[Opt::Value("mode", "0755".to_owned()), size], mounts::NOSUID_NOEXEC)?;
@@ -56,7 +56,8 @@ pub fn mount(root: &Root, memory: Option<u64>) -> Result<(), SetupError> {
     mounts::attach(&shm, &root.directory("dev/shm")?)?;
     let mqueue = mounts::filesystem("mqueue", &[], mounts::NOSUID_NODEV_NOEXEC)?;
     mounts::attach(&mqueue, &root.directory("dev/mqueue")?)?;
-    console(root)
+    console(root)?;
+    Ok(dev)
 }
 
 /// The caller's terminal as /dev/console. Its own name leads into the host's devpts; ttyname(3) finds it here. A

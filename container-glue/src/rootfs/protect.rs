@@ -1,8 +1,10 @@
 //! Paths of /proc and /sys that reach beyond the container: runc's lists.
 
+use std::path::Path;
+
 use super::mounts;
-use super::resolve::{Root, is_directory};
-use super::{SetupError, Step};
+use super::resolve::is_directory;
+use super::{KernelTrees, SetupError, Step};
 
 /// Hidden: under the container's /dev/null, or an empty directory.
 const MASKED: &[&str] = &[
@@ -24,9 +26,9 @@ const MASKED: &[&str] = &[
 const READ_ONLY: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 /// Binds each path over itself, read-only.
-pub fn read_only_paths(root: &Root) -> Result<(), SetupError> {
+pub fn read_only_paths(kernel: &KernelTrees) -> Result<(), SetupError> {
     for path in READ_ONLY {
-        let Some(place) = root.find(path)? else { continue };
+        let Some(place) = kernel.find(Path::new(path))? else { continue };
         let copy = mounts::copy(&place, true).step(|| format!("cannot bind /{path}"))?;
         mounts::attach(&copy, &place)?;
         mounts::set_attributes_below(&copy, mounts::RDONLY)?;
@@ -35,15 +37,18 @@ pub fn read_only_paths(root: &Root) -> Result<(), SetupError> {
 }
 
 /// Covers each path.
-pub fn mask_paths(root: &Root) -> Result<(), SetupError> {
+pub fn mask_paths(kernel: &KernelTrees) -> Result<(), SetupError> {
     for path in MASKED {
-        let Some(place) = root.find(path)? else { continue };
+        let Some(place) = kernel.find(Path::new(path))? else { continue };
         let what = || format!("cannot mask /{path}");
         if is_directory(&place).step(what)? {
-            let empty = mounts::filesystem("tmpfs", &[], mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)?;
+            let size = mounts::Opt::Value("size", "64k".to_owned());
+            let empty = mounts::filesystem("tmpfs", &[size], mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)?;
             mounts::attach(&empty, &place)?;
         } else {
-            let null = root.open("dev/null").step(what)?;
+            // the node that was made, on the mount that was made (CVE-2025-31133)
+            let null = kernel.find(Path::new("dev/null"))?.ok_or(std::io::ErrorKind::NotFound);
+            let null = null.map_err(std::io::Error::from).step(what)?;
             mounts::attach(&mounts::copy(&null, false).step(what)?, &place)?;
         }
     }

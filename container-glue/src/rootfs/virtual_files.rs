@@ -5,8 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::mounts;
-use super::resolve::Root;
-use super::{SetupError, Step};
+use super::{KernelTrees, SetupError, Step};
 
 /// The files of one container, taken from the daemon's tree: whatever it serves, there is no list of them here.
 pub struct VirtualFiles {
@@ -43,9 +42,9 @@ impl VirtualFiles {
     }
 
     /// Binds each over the file of the same path, where the running kernel has that.
-    pub fn attach(&self, root: &Root) -> Result<(), SetupError> {
+    pub fn attach(&self, kernel: &KernelTrees) -> Result<(), SetupError> {
         for (path, mount) in &self.mounts {
-            if let Some(place) = root.find(path)? {
+            if let Some(place) = kernel.find(path)? {
                 mounts::attach(mount, &place)?;
             }
         }

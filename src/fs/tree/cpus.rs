@@ -97,7 +97,8 @@ impl Tree {
             View::Container(contained) => {
                 readings::sys_cpu_link(path, &contained.subject, &self.host, &contained.policies)?
             }
-            View::Host | View::Unknown => self.host.cpus().link(path)?,
+            View::Host => self.host.cpus().link(path)?,
+            View::Unknown => return Err(Refusal(Errno::EIO)),
         };
         Ok(target.into())
     }

@@ -88,12 +88,18 @@ impl Tree {
         node: &mut dyn FnMut(&str) -> Option<Node>,
         add: &mut dyn FnMut(&str, Place, Kind),
     ) -> Result<(), Refusal> {
+        if let Scope::Container(slot) = place.scope
+            && !self.resolver.may_open(slot, tid)
+        {
+            return Err(Refusal(Errno::EACCES));
+        }
         let path = Path::new(path);
         let entries = match self.view(place.scope, tid)? {
             View::Container(contained) => {
                 readings::sys_cpu_list_dir(path, &contained.subject, &self.host, &contained.policies)?
             }
-            View::Host | View::Unknown => self.host.cpus().list(path)?,
+            View::Host => self.host.cpus().list(path)?,
+            View::Unknown => return Err(Refusal(Errno::EIO)),
         };
         for SysEntry { name, kind } in entries {
             if let Some((name, node)) = name.to_str().and_then(|name| Some((name, node(name)?))) {
