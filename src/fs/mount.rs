@@ -137,9 +137,10 @@ pub fn device_number(path: &Path) -> std::io::Result<u64> {
 }
 
 /// How many mount namespaces other than ours hold a mount of the device with this number: containers whose
-/// files would break if the connection ended. `proc_root` is `/proc` or a fixture.
+/// files would break if the connection ended. The whole tree at `mountpoint` itself does not count: that is the copy
+/// that every new mount namespace starts with. `proc_root` is `/proc` or a fixture.
 #[must_use]
-pub fn foreign_namespaces(proc_root: &Path, device: u64) -> usize {
+pub fn foreign_namespaces(proc_root: &Path, device: u64, mountpoint: &Path) -> usize {
     let own = fs::read_link(proc_root.join("self/ns/mnt")).ok();
     let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     let mut seen = std::collections::HashMap::new();
@@ -155,10 +156,18 @@ pub fn foreign_namespaces(proc_root: &Path, device: u64) -> usize {
         }
         seen.entry(namespace).or_insert_with(|| {
             fs::read_to_string(entry.path().join("mountinfo"))
-                .is_ok_and(|text| text.lines().any(|line| line.split(' ').nth(2) == Some(number.as_str())))
+                .is_ok_and(|text| text.lines().any(|line| holds_files(line, &number, mountpoint)))
         });
     }
     seen.values().filter(|holds| **holds).count()
+}
+
+/// Whether a line of mountinfo is a mount of the device `number`, other than the whole of it at `mountpoint`.
+fn holds_files(line: &str, number: &str, mountpoint: &Path) -> bool {
+    let mut fields = line.split(' ').skip(2);
+    let (device, root, point) = (fields.next(), fields.next(), fields.next());
+    let inherited = root == Some("/") && point.map(Path::new) == Some(mountpoint);
+    device == Some(number) && !inherited
 }
 
 #[cfg(test)]
@@ -195,6 +204,8 @@ mod tests {
             ("10", "mnt:[1]", "1 1 0:50 / /x rw - fuse.ownproc ownproc rw\n"),
             ("20", "mnt:[2]", "1 1 0:50 / /proc/meminfo rw - fuse.ownproc ownproc rw\n"),
             ("21", "mnt:[2]", "1 1 0:50 / /proc/meminfo rw - fuse.ownproc ownproc rw\n"),
+            ("25", "mnt:[4]", "1 1 0:50 / /x rw - fuse.ownproc ownproc rw\n"),
+            ("26", "mnt:[5]", "1 1 0:50 / /y rw - fuse.ownproc ownproc rw\n"),
             ("30", "mnt:[3]", "1 1 0:5 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n"),
         ] {
             let process = dir.path().join(pid);
@@ -202,6 +213,6 @@ mod tests {
             symlink(ns, process.join("ns/mnt")).expect("symlink");
             fs::write(process.join("mountinfo"), line).expect("write");
         }
-        assert_eq!(foreign_namespaces(dir.path(), rustix::fs::makedev(0, 50)), 1);
+        assert_eq!(foreign_namespaces(dir.path(), rustix::fs::makedev(0, 50), Path::new("/x")), 2);
     }
 }

@@ -66,7 +66,7 @@ impl Daemon {
     pub fn in_use(&self) -> InUse {
         InUse {
             containers: self.registry.len(),
-            namespaces: mount::foreign_namespaces(Path::new("/proc"), self.device),
+            namespaces: mount::foreign_namespaces(Path::new("/proc"), self.device, &self.mountpoint),
         }
     }
 

@@ -136,6 +136,7 @@ impl Daemon {
         let mut asked = false;
         let mut said_gone = false;
         let mut idle_since = Instant::now();
+        let mut next_look = idle_since;
         // Becomes ready with every change of this namespace's mounts (proc_pid_mountinfo(5)).
         let mounts = std::fs::File::open("/proc/self/mountinfo").map_err(SessionError::Start)?;
         loop {
@@ -181,11 +182,11 @@ impl Daemon {
             if let Some(limit) = idle_exit {
                 if self.has_containers() {
                     idle_since = Instant::now();
-                } else if idle_since.elapsed() >= limit {
+                } else if idle_since.elapsed() >= limit && Instant::now() >= next_look {
                     if free() {
                         return Ok(());
                     }
-                    idle_since = Instant::now();
+                    next_look = Instant::now() + Duration::from_secs(5);
                 }
             }
         }

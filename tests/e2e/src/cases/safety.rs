@@ -22,6 +22,8 @@ pub const CASES: &[Row] = &[
     ("safety_hosts_files_stay_as_they_are", Nothing, host_files),
     ("safety_memory_limit_holds", Nothing, memory_limit),
     ("safety_pids_limit_holds", Nothing, pids_limit),
+    ("safety_launcher_binary_is_read_only", Nothing, launcher_binary),
+    ("safety_no_user_namespaces", Nothing, user_namespaces),
 ];
 
 /// The command must fail inside a container; what it said.
@@ -221,5 +223,23 @@ fn pids_limit() -> Outcome {
     let (_, said) = shell.status("(for i in 1 2 3 4 5 6 7 8 9 10; do sleep 2 & done; wait) 2>&1")?;
     check!(group.pids()?.len() <= 8, "more processes than --pids-limit: {:?}", group.pids()?);
     check!(said.contains("fork") || said.contains("Resource"), "forking beyond the limit: {said:?}");
+    Ok(())
+}
+
+/// What the container could open as init's binary lies on a mount that cannot be written to, not even its mode.
+fn launcher_binary() -> Outcome {
+    let shell = Shell::launch(&[])?;
+    let file = format!("/proc/{}/exe", shell.pid());
+    let flags = nix::sys::statvfs::statvfs(file.as_str())?.flags();
+    check!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{file} is on a writable mount: {flags:?}");
+    Ok(())
+}
+
+/// In one of its own, container root could mount cgroupfs and lift its limits.
+fn user_namespaces() -> Outcome {
+    let mut shell = Shell::launch(&["-m", "64M"])?;
+    refused(&mut shell, "unshare -Ur true")?;
+    refused(&mut shell, "unshare -UrmC sh -c 'mkdir /tmp/m; mount -t cgroup -o memory none /tmp/m'")?;
+    check_eq!(shell.run("/usr/bin/python3 -c 'import threading; t = threading.Thread(); t.start(); t.join(); print(1)'")?.trim(), "1", "threads work all the same");
     Ok(())
 }
