@@ -42,9 +42,9 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
     let done = match &args.command {
         Command::Serve(args) => serve::run(args),
         Command::Umount(args) => umount::run(args),
-        Command::Ls(args) => ls::run(args),
-        Command::Limits(args) => limits::run(args),
-        Command::Show(args) => show::run(args),
+        Command::Ls(args) => as_root("ls").and_then(|()| ls::run(args)),
+        Command::Limits(args) => as_root("limits").and_then(|()| limits::run(args)),
+        Command::Show(args) => as_root("show").and_then(|()| show::run(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,6 +53,16 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
             output::complain(&failure.to_string());
             ExitCode::from(failure.code())
         }
+    }
+}
+
+/// Without root neither the daemon nor other users' namespaces can be asked, and the answer would be half of it.
+fn as_root(command: &str) -> Result<(), Failure> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Failure::error(format!(
+            "{command} needs root, to ask the daemon and to look at other users' processes; try sudo"
+        ))),
     }
 }
 
@@ -78,8 +88,9 @@ pub fn usage_line(error: &clap::Error, program: &str) -> String {
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.is_empty())
+        // Clap's advice how to pass an unknown flag on as a value is never what was meant.
+        .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"))
         .collect();
-    let said = said.join(" ");
+    let said = said.join("; ");
     format!("{}; see `{program} --help`", said.strip_prefix("error: ").unwrap_or(&said))
 }

@@ -35,6 +35,10 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                let _ = error.print();
+                return ExitCode::from(LAUNCHER_FAILED);
+            }
             if !error.use_stderr() {
                 let _ = error.print(); // help and version; a closed stdout is no error
                 return ExitCode::SUCCESS;

@@ -100,7 +100,7 @@ pub(super) fn run(args: &LimitsArgs) -> Result<(), Failure> {
 
 fn rows(look: &Look, target: &Target, text: &str) -> Result<Vec<Row>, Failure> {
     let contained = look.contained(target).ok_or_else(|| {
-        Failure::NoTarget(format!("{text} has ended meanwhile; `ownproc ls` lists containers"))
+        Failure::NoTarget(format!("{text} cannot be looked at: it has ended, or its namespaces may not be read (CAP_SYS_PTRACE); `ownproc ls` lists containers"))
     })?;
     let (subject, policies) = (&contained.subject, &contained.policies);
     let failed = |error: HostError| Failure::error(error);

@@ -72,7 +72,7 @@ fn path_below_mount(file: &str) -> Result<String, Failure> {
 /// What the daemon would render.
 fn compute(look: &Look, target: &Target, file: &str, text: &str) -> Result<Vec<u8>, Failure> {
     let view = look.view(target).ok_or_else(|| {
-        Failure::NoTarget(format!("{text} has ended meanwhile; `ownproc ls` lists containers"))
+        Failure::NoTarget(format!("{text} cannot be looked at: it has ended, or its namespaces may not be read (CAP_SYS_PTRACE); `ownproc ls` lists containers"))
     })?;
     look.tree().show(&view, file).map_err(|refusal| {
         let why = format!("{file} for {text}: {}", refusal.0.desc());
