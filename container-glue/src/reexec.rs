@@ -12,6 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{CWD, SealFlags};
 use rustix::mount::OpenTreeFlags;
 
+use crate::rootfs::mounts;
+
 /// Starts this program anew from a read-only, detached mount of its binary (before Linux 5.12: from a sealed copy in
 /// memory). Returns where it runs from one already, or where this process may not do that: not root, which
 /// `preflight` says.
@@ -45,20 +47,8 @@ fn is_read_only(path: &str) -> io::Result<bool> {
 fn read_only_mount(path: &str) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = rustix::mount::open_tree(CWD, path, flags)?;
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    // SAFETY: attributes is a valid mount_attr of the size given, and the empty path is NUL-terminated.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if result == 0 { Ok(mount) } else { Err(io::Error::last_os_error()) }
+    mounts::set_with_mount_setattr(&mount, mounts::RDONLY, false)?;
+    Ok(mount)
 }
 
 fn sealed_copy(path: &str) -> io::Result<OwnedFd> {
@@ -69,5 +59,6 @@ fn sealed_copy(path: &str) -> io::Result<OwnedFd> {
         &copy,
         SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
     )?;
-    Ok(copy)
+    // what is open for writing cannot be executed (ETXTBSY)
+    Ok(File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?.into())
 }

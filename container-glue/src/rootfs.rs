@@ -5,7 +5,7 @@
 
 mod cgroupfs;
 mod dev;
-mod mounts;
+pub(crate) mod mounts;
 mod protect;
 mod resolve;
 mod root;

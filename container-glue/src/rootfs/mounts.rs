@@ -113,7 +113,8 @@ pub fn can_set_below() -> bool {
     result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
 }
 
-fn set_with_mount_setattr(mount: &OwnedFd, attributes: MountAttrFlags, below: bool) -> io::Result<()> {
+/// mount_setattr(2), to one mount or all below it; ENOSYS before Linux 5.12.
+pub fn set_with_mount_setattr(mount: &OwnedFd, attributes: MountAttrFlags, below: bool) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: u64::from(attributes.bits()),
         attr_clr: 0,
