@@ -153,6 +153,8 @@ impl Resolver {
     pub fn process(&self, pid: HostPid) -> Option<View> {
         let (pidns, own_text) = self.known_reader(pid)?;
         let init = (pidns != self.own_pidns).then(|| self.init(pidns, pid)).flatten();
+        // Without its init a container is known by halves: shown, but asked again the next time.
+        let certain = pidns == self.own_pidns || init.is_some();
         let (init, init_text) = match init {
             Some((init, text)) => (Some(init), text),
             None => (None, Box::default()),
@@ -173,7 +175,7 @@ impl Resolver {
                 views.clear();
             }
         }
-        if view.is_alive() {
+        if certain && view.is_alive() {
             views.insert(key, Known { generation, view: view.clone() });
         }
         Some(view)
@@ -260,8 +262,9 @@ impl Resolver {
         }
         let process = self.host.process(pid)?;
         let cgroup = process.keep("cgroup")?;
-        let pidns = process.namespace("pid")?;
         let text = read_fd(cgroup.as_fd(), bytes).ok()?;
+        // A thread with more rights than we have hides its namespaces, not its groups: those decide then.
+        let pidns = process.namespace("pid").unwrap_or(self.own_pidns);
         let mut readers = self.readers.lock();
         if readers.len() >= READERS {
             readers.clear(); // short-lived readers fill it; the others come back at once

@@ -47,8 +47,13 @@ impl Daemon {
 
     /// Starts `serve` and waits until the mount answers.
     pub fn start(mount: PathBuf) -> Outcome<Self> {
+        Self::start_by(programs::ownproc()?, mount)
+    }
+
+    /// The same by a command that ends in `ownproc`, such as one that takes rights away.
+    pub fn start_by(mut ownproc: Command, mount: PathBuf) -> Outcome<Self> {
         std::fs::create_dir_all(mount.parent().unwrap_or(Path::new("/"))).doing(mount.display())?;
-        let mut child = programs::ownproc()?
+        let mut child = ownproc
             .arg("serve")
             .arg(&mount)
             .env_remove("OWNPROC_MOUNT")

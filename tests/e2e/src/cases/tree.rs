@@ -18,6 +18,7 @@ pub const CASES: &[Row] = &[
     ("tree_registered_view_is_readable_from_the_host", Nothing, readable_from_the_host),
     ("tree_host_reader_sees_the_host", Nothing, host_reader),
     ("tree_reader_without_rights", Nothing, reader_without_rights),
+    ("tree_reader_with_more_rights_than_the_daemon", Nothing, reader_with_more_rights),
     ("tree_other_container_is_refused", Nothing, other_container),
     ("tree_nested_container_sees_its_own_limits", Nothing, nested),
     ("tree_lookup_does_not_depend_on_the_reader", Nothing, lookup),
@@ -73,6 +74,20 @@ fn host_reader() -> Outcome {
 }
 
 /// An ordinary user in a container sees the container, as root does.
+/// The daemon may not look at the namespaces of a reader that has rights which it has not; its groups are enough.
+fn reader_with_more_rights() -> Outcome {
+    let mut weak = std::process::Command::new("setpriv");
+    weak.args(["--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"]);
+    weak.arg(programs::ownproc()?.get_program());
+    let daemon = Daemon::start_by(weak, daemon::fresh_mount_point("weak"))?;
+    let group = Group::create("strong")?;
+    group.set_memory(64)?;
+    let file = daemon.mount().join("proc/meminfo");
+    let meminfo = Shell::in_group(&group)?.run(&format!("cat {}", file.display()))?;
+    check_eq!(Meminfo::parse(&meminfo)?.get("MemTotal"), 65_536, "MemTotal for a reader with more rights");
+    daemon.stop()
+}
+
 fn reader_without_rights() -> Outcome {
     let mut shell = Shell::launch(&["-m", "100M", "--cpus", "1"])?;
     let user = "setpriv --reuid 1000 --regid 1000 --clear-groups";
