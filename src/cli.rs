@@ -7,15 +7,21 @@ pub mod args;
 pub mod failure;
 pub mod output;
 
+mod attach;
+mod config;
+mod detach;
+mod doctor;
 mod host;
 mod limits;
 mod ls;
+mod running;
 mod runtime;
 mod serve;
 mod show;
 mod survey;
 mod target;
 mod umount;
+mod view;
 
 use std::process::ExitCode;
 
@@ -37,14 +43,26 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
             return usage(&error);
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error"))
-        .init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error,fuser::reply=off"),
+    )
+    .init();
     let done = match &args.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Doctor(args) if !args.probe.is_empty() => return doctor::probe(&args.probe),
+        Command::Doctor(args) => as_root("doctor").and_then(|()| doctor::run(args)),
+        Command::Serve(args) => match serve::run(args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Umount(args) => umount::run(args),
         Command::Ls(args) => as_root("ls").and_then(|()| ls::run(args)),
         Command::Limits(args) => as_root("limits").and_then(|()| limits::run(args)),
+        Command::Attach(args) => as_root("attach").and_then(|()| attach::run(args)),
+        Command::Detach(args) => as_root("detach").and_then(|()| detach::run(args)),
         Command::Show(args) => as_root("show").and_then(|()| show::run(args)),
+        Command::View(args) => as_root("view").and_then(|()| view::run(args)),
+        Command::Config(args) if args.check.is_some() => config::run(args),
+        Command::Config(args) => as_root("config").and_then(|()| config::run(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,6 +72,16 @@ fn run(args: Result<Args, clap::Error>) -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// All parsers of this room over one text, for fuzzing: none panics, whatever a container or a user wrote.
+#[doc(hidden)]
+pub fn parse_any(text: &str) {
+    let mounts = crate::attach::mounts::parse(text.as_bytes());
+    let _ = survey::bound(&mounts, &["0:7".to_owned()]);
+    let _ = mounts.iter().filter_map(|mount| crate::attach::mounts::served_path(&mount.root)).count();
+    let _ = (survey::main_group(text), survey::init_depth(text));
+    let _ = (runtime::identify(text), args::seconds(text));
 }
 
 /// Without root neither the daemon nor other users' namespaces can be asked, and the answer would be half of it.

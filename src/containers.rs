@@ -4,16 +4,20 @@
 //! is kept ([`verify`]), what is kept survives the daemon ([`state`]), and an entry ends by itself when its
 //! init does ([`watch`]).
 
+pub mod kept;
+pub mod lane;
 pub mod pidfd;
 pub mod pidns;
 pub mod registry;
 pub mod resolve;
 pub mod state;
+mod unregistered;
 pub mod verify;
 pub mod watch;
 
+pub use kept::{Crowd, Limits};
 pub use registry::{Entry, Registry, RegistryError};
-pub use resolve::{Contained, Resolver, View};
+pub use resolve::{Contained, Remembered, Resolver, View};
 
 #[cfg(test)]
 mod tests;

@@ -16,9 +16,14 @@ pub mod wire;
 
 pub use build::build_id;
 pub use client::{Client, ControlError, Registration};
-pub use message::{ContainerInfo, Hello, Refusal, RefusalKind, Registered, ShowTarget, Status};
+#[doc(hidden)]
+pub use conversation::talk_unchecked;
+pub use message::{
+    ConfigInfo, ContainerInfo, Hello, NamedSettings, Refusal, RefusalKind, Registered, ShowTarget, Status,
+    ViewInfo, WorkerInfo,
+};
 pub use paths::Paths;
-pub use server::{Handler, RegisterRequest, Server, ServerError};
+pub use server::{Handler, RegisterRequest, Running, Server, ServerError};
 
 #[cfg(test)]
 mod tests;

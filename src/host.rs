@@ -4,6 +4,7 @@
 pub mod clocks;
 pub mod error;
 pub mod files;
+mod nodes;
 pub mod parse;
 pub mod process;
 pub mod syscpu;

@@ -4,8 +4,22 @@
 //! ([`crate::fs::inode`]), handles carry a generation ([`crate::fs::snapshots`]), the device is opened and mounted
 //! here and only then given to fuser, registrations are on disk.
 
+pub mod confine;
+mod degraded;
+pub mod end;
+mod fdstore;
 pub mod handler;
+pub mod holder;
+pub mod link;
+pub mod negotiate;
+mod notice;
+pub mod page;
+pub mod policies;
+pub mod restart;
 pub mod serve;
+mod shared_files;
 pub mod signals;
+pub mod spawn;
+mod worker;
 
-pub use serve::{Options, SessionError, serve};
+pub use serve::{Finish, Options, Role, SessionError, serve};

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ownproc::cgroup::{Controller, Layout, Version};
+use ownproc::config::Layers;
 use ownproc::control::{
-    ContainerInfo, Handler, Paths, Refusal, RefusalKind, RegisterRequest, Registered, Server, ShowTarget,
-    Status,
+    ConfigInfo, ContainerInfo, Handler, Paths, Refusal, RefusalKind, RegisterRequest, Registered, Server,
+    ShowTarget, Status, ViewInfo,
 };
-use ownproc::model::{ContainerName, HostPid, Nsec, Policies};
+use ownproc::model::{ContainerName, HostPid, Nsec, Policies, PolicyChange, PolicyChoices};
 use serde_json::Value;
 
 /// A mount point of this test's own, at which no daemon is.
@@ -88,6 +89,14 @@ fn wrong_usage_is_2_and_one_line() {
         (&["serve", "--idle-exit", "soon"], "expected seconds"),
         (&["serve", "--idle-exit=-1"], "expected seconds"),
         (&["serve", "/a", "/b"], "/b"),
+        (&["serve", "--cpus", "all"], "[possible values: quota, cpuset]"),
+        (&["serve", "--on-unreadable", "eio"], "[possible values: host, error]"),
+        (&["view"], "<TARGET>"),
+        (&["view", "x", "cpu=quota"], "did you mean cpus?"),
+        (&["view", "x", "cpus=all"], "\"quota\" or \"cpuset\""),
+        (&["view", "x", "cpus"], "not KEY=VALUE"),
+        (&["view", "x", "on-unreadable=error"], "readers without a container"),
+        (&["config", "--check"], "--check"),
         (&["umount", "/a", "--mount", "/b"], "--mount"),
         (&["show", "nothing", "1"], "no virtual file"),
         (&["show", "proc/../stat", "1"], "no virtual file"),
@@ -106,7 +115,7 @@ fn help_and_version_are_0() {
     let place = Place::new();
     let help = place.run(&["--help"]);
     assert_eq!((help.code, help.err.as_str()), (0, ""));
-    for command in ["serve", "umount", "ls", "limits", "show"] {
+    for command in ["serve", "umount", "ls", "limits", "show", "view", "config"] {
         assert!(help.out.contains(&format!("  {command}")), "{command}");
         assert_eq!(place.run(&[command, "--help"]).code, 0);
     }
@@ -122,7 +131,9 @@ fn no_such_target_is_3() {
         let shown = place.run(&["show", "meminfo", target]);
         assert_eq!(shown.code, 3);
     }
-    place.run(&["umount"]).failed(3, "no ownproc daemon serves");
+    for args in [&["umount"][..], &["view", "1"], &["view", "1", "swap=hide"], &["config"]] {
+        place.run(args).failed(3, "no ownproc daemon serves");
+    }
     let elsewhere = place.dir.path().join("other");
     let elsewhere = elsewhere.to_str().unwrap();
     place.run(&["umount", "--mount", elsewhere]).failed(3, elsewhere);
@@ -158,6 +169,79 @@ fn a_closed_pipe_is_success_and_a_full_disk_is_not() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let output = place.command(&["ls"]).stdout(full).output().unwrap();
     Ran::of(output).failed(2, "cannot write the output");
+}
+
+#[test]
+fn a_configuration_is_checked_without_a_daemon() {
+    let place = Place::new();
+    let file = place.dir.path().join("c.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "[defaults]\nswap = \"hide\"\n[containers.\"web-*\"]\ncpus = \"cpuset\"\n")
+        .unwrap();
+    let table = place.run(&["config", "--check", path]);
+    assert_eq!((table.code, table.err.as_str()), (0, ""));
+    let rows: Vec<Vec<&str>> = table.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    let swap = format!("{path}:2");
+    let cpus = format!("{path}:4");
+    assert_eq!(rows[0], ["SECTION", "KEY", "VALUE", "FROM"]);
+    assert_eq!(rows[1], ["defaults", "cpus", "quota", "default"]);
+    assert_eq!(rows[3], ["defaults", "swap", "hide", &swap, "[defaults]"]);
+    assert_eq!(rows[7], ["containers.web-*", "cpus", "cpuset", &cpus, "[containers.web-*]"]);
+    let json = place.run(&["config", "--check", path, "--json"]).json();
+    assert_eq!(json["file"], path);
+    assert_eq!(json["defaults"][2]["line"], 2);
+    assert_eq!(json["containers"][0]["settings"][0]["section"], "containers.web-*");
+    for (text, said) in [
+        ("[defaults]\n\nswap = \"no\"\n", ":3: swap = \"no\": it must be \"show\" or \"hide\""),
+        ("[defaults]\nswop = \"hide\"\n", ":2: \"swop\" is no policy: did you mean swap?"),
+        ("[defaults]\nswap = 1\n", ":2: swap = 1: a number where it must be \"show\" or \"hide\""),
+        ("[defaults]\nswap = \"hide\"\nswap = \"hide\"\n", ":3: swap stands twice"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        place.run(&["config", "--check", path]).failed(1, &format!("{path}{said}"));
+        // A daemon does not start with it, and has made nothing by then.
+        place.run(&["serve", "--config", path]).failed(2, said);
+        assert!(!place.paths.mount.exists() && !place.paths.dir.exists());
+    }
+    std::fs::write(&file, b"# \xff\n").unwrap();
+    place.run(&["config", "--check", path]).failed(1, ":1: the configuration is not UTF-8 text");
+    std::fs::write(&file, "#".repeat((1 << 20) + 1)).unwrap();
+    place.run(&["config", "--check", path]).failed(1, "larger than 1048576 bytes");
+    let dir = place.dir.path().to_str().unwrap();
+    place.run(&["config", "--check", dir]).failed(2, "not a regular file");
+    for args in [&["config", "--check", "/no/such.toml"][..], &["serve", "--config", "/no/such.toml"]] {
+        place.run(args).failed(2, "/no/such.toml: cannot read the configuration: No such file");
+    }
+}
+
+#[test]
+fn the_view_of_a_container_is_told_and_changed() {
+    let place = Place::new();
+    let running = Server::bind(place.paths.clone()).unwrap().start(Arc::new(Fake)).unwrap();
+    let ran = place.run(&["view", "shop-a"]);
+    let rows: Vec<Vec<&str>> = ran.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((ran.code, rows.len(), ran.err.as_str()), (0, 6, ""));
+    assert_eq!(rows[..2], [["KEY", "VALUE", "FROM"], ["cpus", "quota", "default"]]);
+    let json = place.run(&["view", "shop-a", "cpus=cpuset,swap=default", "uptime=host", "--json"]);
+    assert_eq!(
+        json.err,
+        "ownproc: note: shop-a has a time namespace, so its uptime is that of the namespace all the same\n"
+    );
+    let json = json.json();
+    assert_eq!((&json["target"], &json["container"]), (&"shop-a".into(), &"shop-a".into()));
+    assert_eq!(
+        json["settings"][0],
+        serde_json::json!({"key": "cpus", "value": "cpuset", "from": "container"})
+    );
+    assert_eq!(json["settings"][2], serde_json::json!({"key": "swap", "value": "show", "from": "default"}));
+    // One that nobody registered has no choices of its own.
+    assert_eq!(place.run(&["view", "1", "--no-headers"]).out.lines().count(), 5);
+    place.run(&["view", "1", "swap=hide"]).failed(2, "1 is not registered");
+    place.run(&["view", "nobody-is-called-so"]).failed(3, "");
+    let config = place.run(&["config"]);
+    assert_eq!((config.code, config.out.lines().count()), (1, 7));
+    assert!(config.err.contains("the last reload failed") && config.err.contains("/etc/x.toml:3: cpus = 1"));
+    running.stop();
 }
 
 /// A process in a memory group of 64 MiB below one of 48 MiB.
@@ -240,6 +324,11 @@ fn limits_and_show_without_a_daemon() {
     assert_eq!(unknown.code, 3, "{}", unknown.err);
 }
 
+fn view(name: Option<&ContainerName>, choices: PolicyChoices) -> ViewInfo {
+    let settings = Layers::default().settings(name, choices);
+    ViewInfo { container: name.cloned(), time_namespace: true, settings }
+}
+
 /// A daemon that has registered this test's own process, and other names.
 struct Fake;
 
@@ -265,6 +354,31 @@ impl Handler for Fake {
         match target {
             ShowTarget::Name(name) => Ok(format!("{file} of {name}\n").into_bytes()),
             _ => Err(Refusal::new(RefusalKind::NotFound, "it is gone")),
+        }
+    }
+    fn view(&self, target: &ShowTarget) -> Result<ViewInfo, Refusal> {
+        match target {
+            ShowTarget::Name(name) => Ok(view(Some(name), PolicyChoices::default())),
+            ShowTarget::Pid(pid) if pid.get() == 1 => Ok(view(None, PolicyChoices::default())),
+            _ => Err(Refusal::new(RefusalKind::NotFound, "it is gone")),
+        }
+    }
+    fn choose(&self, name: &ContainerName, changes: &[PolicyChange]) -> Result<ViewInfo, Refusal> {
+        let mut choices = PolicyChoices::default();
+        for change in changes {
+            change.apply(&mut choices).unwrap();
+        }
+        Ok(view(Some(name), choices))
+    }
+    fn config(&self) -> ConfigInfo {
+        let layers = Layers::default();
+        let error = Some("/etc/x.toml:3: cpus = 1".into());
+        ConfigInfo {
+            file: "/etc/x.toml".into(),
+            found: true,
+            error,
+            defaults: layers.defaults(),
+            containers: Vec::new(),
         }
     }
     fn status(&self) -> Status {
@@ -306,4 +420,22 @@ fn the_daemon_is_asked_where_there_is_one() {
     place.run(&["serve"]).failed(2, "already serves");
     running.stop();
     place.run(&["umount"]).failed(3, "no ownproc daemon serves");
+}
+
+#[test]
+fn attach_needs_a_daemon_and_detach_does_not() {
+    let place = Place::new();
+    for args in [["attach", "pid:1"].as_slice(), &["attach", "--repair"], &["attach", "--all"]] {
+        let ran = place.run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains("ownproc serve") && ran.err.lines().count() == 1, "{}", ran.err);
+    }
+    let ran = place.run(&["detach", "no-such-container"]);
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    // The mounts of this test's own process are the host's.
+    let ran = place.run(&["detach", &format!("pid:{}", std::process::id()), "--json"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&document["version"], &document["action"]), (&1.into(), &"detach".into()));
+    assert!(document["containers"][0]["failure"].as_str().unwrap().contains("the host's"), "{document}");
 }

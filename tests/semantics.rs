@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use ownproc::model::PolicyKey;
 use ownproc::render::{
-    CPU_COLUMNS, CPUINFO_LINES, MEMINFO_LINES, PROC_FILES, REWRITTEN, Rewriting, STAT_LINES, SYS_CPU_FILES,
+    CPU_COLUMNS, CPUINFO_LINES, DISK_COLUMNS, MEMINFO_LINES, PROC_FILES, REWRITTEN, Rewriting, STAT_LINES,
+    SYS_CPU_FILES, SYS_CPU_PATHS, SYS_NODE_PATHS, VMSTAT_LINES, origin,
 };
 
 fn page() -> String {
@@ -49,6 +51,14 @@ fn rules() -> BTreeSet<String> {
     set
 }
 
+/// The words of one rule.
+fn page_rule(id: &str) -> BTreeSet<String> {
+    let page = page();
+    let (_, rule) = page.split_once(&format!("- **{id}** ")).unwrap();
+    let rule = rule.split("\n\n").next().unwrap().split("\n- ").next().unwrap();
+    rule.split([' ', ',', '.', ':', '\n']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 /// Names of all test functions in `src/`.
 fn tests(dir: &Path, names: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap() {
@@ -77,6 +87,18 @@ fn meminfo_lines_and_their_origins() {
 }
 
 #[test]
+fn vmstat_lines_and_their_origins() {
+    let page: Vec<_> = table("proc/vmstat", &["key", "v2", "v1"]);
+    let code: Vec<Vec<String>> =
+        VMSTAT_LINES.iter().map(|line| [line.key, line.v2, line.v1].map(str::to_owned).to_vec()).collect();
+    assert_eq!(page, code);
+    let page = page_rule("V8");
+    for line in VMSTAT_LINES {
+        assert_eq!(page.contains(line.key), line.swap, "{} in V8", line.key);
+    }
+}
+
+#[test]
 fn stat_lines_columns_and_cpuinfo_lines() {
     let pairs = |rows: Vec<Vec<String>>| -> Vec<(String, String)> {
         rows.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
@@ -96,6 +118,10 @@ fn stat_lines_columns_and_cpuinfo_lines() {
         pairs(table("proc/cpuinfo", &["line", "from"])),
         code(CPUINFO_LINES.iter().map(|(key, line)| (*key, line.rule())).collect())
     );
+    assert_eq!(
+        pairs(table("proc/diskstats", &["column", "from"])),
+        code(DISK_COLUMNS.iter().map(|column| (column.name, column.rule)).collect())
+    );
     let form = |rewriting: &Rewriting| match rewriting {
         Rewriting::List => "list",
         Rewriting::Mask => "mask",
@@ -105,6 +131,33 @@ fn stat_lines_columns_and_cpuinfo_lines() {
         pairs(table("sys/devices/system/cpu", &["file", "form"])),
         code(REWRITTEN.iter().map(|(name, rewriting)| (*name, form(rewriting))).collect())
     );
+}
+
+#[test]
+fn paths_below_the_cpu_and_node_directories() {
+    for (heading, list) in
+        [("sys/devices/system/cpu", SYS_CPU_PATHS), ("sys/devices/system/node", SYS_NODE_PATHS)]
+    {
+        let page = table(heading, &["path", "shows"]);
+        let code: Vec<Vec<String>> =
+            list.iter().map(|(path, shows)| vec![(*path).to_owned(), (*shows).to_owned()]).collect();
+        assert_eq!(page, code, "{heading}");
+        for row in page.iter().filter(|row| row[1] != "host") {
+            assert!(rules().contains(&row[1]), "{row:?}");
+        }
+    }
+    // The files that are rendered, and those whose CPU lists are rewritten, are all on the list, as such.
+    for (path, file) in SYS_CPU_FILES {
+        let name = path.strip_prefix("sys/devices/system/cpu/").unwrap();
+        assert_eq!(origin(SYS_CPU_PATHS, name), Some(file.rule()), "{name}");
+    }
+    let rewritten: BTreeSet<&str> = REWRITTEN.iter().map(|(name, _)| *name).collect();
+    let listed: BTreeSet<&str> = SYS_CPU_PATHS
+        .iter()
+        .filter(|(_, shows)| *shows == "Y4")
+        .filter_map(|(path, _)| path.rsplit('/').next())
+        .collect();
+    assert_eq!(listed, rewritten);
 }
 
 #[test]
@@ -129,8 +182,10 @@ fn rules_that_lines_name_exist() {
     let rules = rules();
     let named = MEMINFO_LINES.iter().flat_map(|line| [line.v2, line.v1]).filter(|word| word.starts_with('M'));
     let named = named
+        .chain(VMSTAT_LINES.iter().flat_map(|line| [line.v2, line.v1]).filter(|word| word.starts_with('V')))
         .chain(STAT_LINES.iter().map(|(_, line)| line.rule()))
         .chain(CPU_COLUMNS.iter().map(|column| column.rule).filter(|rule| *rule != "0"))
+        .chain(DISK_COLUMNS.iter().map(|column| column.rule).filter(|rule| *rule != "0"))
         .chain(CPUINFO_LINES.iter().map(|(_, line)| line.rule()));
     for rule in named {
         assert!(rules.contains(rule), "{rule}");
@@ -140,8 +195,9 @@ fn rules_that_lines_name_exist() {
 #[test]
 fn every_rule_has_a_test_and_every_such_test_a_rule() {
     let mut names = Vec::new();
-    tests(&root().join("src/view"), &mut names);
-    tests(&root().join("src/render"), &mut names);
+    for room in ["view", "render", "readings", "model", "config", "containers", "fs"] {
+        tests(&root().join("src").join(room), &mut names);
+    }
     let tested: BTreeSet<String> = names
         .iter()
         .filter_map(|name| name.split_once('_'))
@@ -149,6 +205,24 @@ fn every_rule_has_a_test_and_every_such_test_a_rule() {
         .filter(|id| id.len() > 1 && id[1..].bytes().all(|byte| byte.is_ascii_digit()))
         .collect();
     assert_eq!(rules(), tested);
+}
+
+#[test]
+fn policies_and_their_values() {
+    let rows = table("Policies", &["policy", "values", "what it changes"]);
+    let page: Vec<(String, Vec<String>)> = rows
+        .iter()
+        .map(|row| {
+            (row[0].clone(), row[1].split(", ").map(|value| value.trim_matches('`').to_owned()).collect())
+        })
+        .collect();
+    let code: Vec<(String, Vec<String>)> = PolicyKey::ALL
+        .into_iter()
+        .map(|key| (key.name().to_owned(), key.values().into_iter().map(str::to_owned).collect()))
+        .collect();
+    assert_eq!(page, code);
+    let named = rows.iter().flat_map(|row| row[2].split(", "));
+    assert!(named.into_iter().all(|rule| rules().contains(rule)));
 }
 
 #[test]

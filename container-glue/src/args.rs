@@ -87,6 +87,10 @@ pub struct LaunchArgs {
     /// Accepted for Docker's sake: in the foreground everything is always cleaned up.
     #[arg(long)]
     pub rm: bool,
+    /// What the virtual files show: cpus=quota|cpuset, numbering=physical|compact, swap=show|hide,
+    /// uptime=container|host, counters=zero|host. Default: as the daemon is configured.
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    pub view: Vec<String>,
     /// Group under which the container's groups are made.
     #[arg(long, value_name = "PATH", default_value = "/ownproc")]
     pub cgroup_parent: String,
@@ -109,6 +113,9 @@ pub struct ServeArgs {
     /// Unmount and end this many seconds after the last container.
     #[arg(long, value_name = "SECONDS")]
     pub idle_exit: Option<u64>,
+    /// Which process of the daemon this one is.
+    #[arg(long, default_value = "holder")]
+    pub role: ownproc::session::Role,
 }
 
 #[cfg(test)]

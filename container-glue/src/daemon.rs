@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ownproc::config::ConfigFile;
 use ownproc::control::{Client, ControlError, Paths, RefusalKind, Registration, build_id};
 use ownproc::fs::mount::{Found, MountError, inspect};
-use ownproc::model::{ContainerName, Policies};
+use ownproc::model::{ContainerName, DaemonChoices, PolicyChoices};
 use ownproc::session::{Options, SessionError};
 
 use crate::args::{DaemonMode, ServeArgs};
@@ -99,12 +100,13 @@ impl Daemon {
     pub fn register(
         &mut self,
         name: &ContainerName,
+        policies: PolicyChoices,
         init: BorrowedFd<'_>,
         groups: &[OwnedFd],
     ) -> Result<PathBuf, DaemonError> {
         let registration = Registration {
             name: name.clone(),
-            policies: Policies::default(),
+            policies,
             pidfd: init,
             groups: groups.iter().map(AsFd::as_fd).collect(),
         };
@@ -141,7 +143,14 @@ impl Daemon {
 
 /// `__serve`: the daemon itself.
 pub fn serve(args: &ServeArgs) -> Result<u8, SessionError> {
-    let options =
-        Options { mountpoint: args.mount.clone(), idle_exit: args.idle_exit.map(Duration::from_secs) };
-    ownproc::session::serve(&options).map(|()| 0)
+    let options = Options {
+        mountpoint: args.mount.clone(),
+        config: ConfigFile::default(),
+        flags: DaemonChoices::default(),
+        idle_exit: args.idle_exit.map(Duration::from_secs),
+        psi_triggers: false,
+        no_resend: false,
+        role: args.role,
+    };
+    ownproc::session::serve(&options).map(|_| 0)
 }

@@ -30,8 +30,10 @@ use crate::args::{Cli, Verb};
 pub const LAUNCHER_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error"))
-        .init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error,fuser::reply=off"),
+    )
+    .init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

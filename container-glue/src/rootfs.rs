@@ -95,7 +95,7 @@ pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
     volumes::attach(&root, &volumes)?;
     protect::read_only_paths(&kernel)?;
     files.attach(&kernel)?;
-    protect::mask_paths(&kernel)?;
+    protect::mask_paths(&kernel, &files)?;
     if spec.read_only {
         mounts::set_attributes(root.fd(), mounts::RDONLY)?;
     }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ownproc::cgroup::Controller;
-use ownproc::model::{ContainerName, CpuSet};
+use ownproc::model::{ContainerName, CpuSet, UptimePolicy};
 
 use crate::daemon::{self, Daemon, DaemonError};
 use crate::groups::{GroupError, Groups, Hierarchies, ancestors, limits};
@@ -82,7 +82,10 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     }
     hint(spec);
 
-    namespaces::new_time().map_err(system("make a time namespace"))?;
+    // A time namespace has a clock of its own, whatever a file says: who wants the host's uptime does without.
+    if spec.view.uptime != Some(UptimePolicy::Host) {
+        namespaces::new_time().map_err(system("make a time namespace"))?;
+    }
     let (ours, theirs) = sync::channel().map_err(system("make a socket pair"))?;
     let v2_group = groups.v2_fd()?;
     let plan = Init {
@@ -99,7 +102,7 @@ fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let init = &*cleanup.init.insert(pidfd);
     groups.attach_v1(pid)?;
     let fds = groups.fds()?;
-    let tree = cleanup.daemon.register(&spec.name, init.as_fd(), &fds)?;
+    let tree = cleanup.daemon.register(&spec.name, spec.view, init.as_fd(), &fds)?;
     drop(fds);
     let go = serde_json::to_vec(&Go { tree }).map_err(|e| system("write the message to init")(e.into()))?;
     signals.catch_up(init.as_fd()).map_err(system("pass on a signal"))?;

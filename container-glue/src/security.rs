@@ -117,7 +117,15 @@ fn filter() -> Vec<sock_filter> {
             refuse(libc::EPERM),
             allow.clone(),
         ];
+        // The host reads the container's files too, and whoever opens a leased file waits for up to 45 s.
+        let lease = vec![
+            step(LOAD, ARG1_LOW, 0, 0),
+            step(EQUAL, libc::F_SETLEASE.cast_unsigned(), 0, 1),
+            refuse(libc::EINVAL),
+            allow.clone(),
+        ];
         rule(abi.ioctl, terminal);
+        rule(abi.fcntl, lease);
         rule(abi.clone_unshare, user_namespace);
         // its flags are in memory, which a filter cannot read; with ENOSYS libc falls back to clone
         rule(abi.clone3, vec![refuse(libc::ENOSYS)]);
@@ -139,6 +147,7 @@ mod abi {
     pub struct Abi {
         pub arch: u32,
         pub ioctl: &'static [u32],
+        pub fcntl: &'static [u32],
         pub clone_unshare: &'static [u32],
         pub clone3: &'static [u32],
         /// add_key, request_key, keyctl
@@ -151,6 +160,7 @@ mod abi {
     pub const NATIVE: Abi = Abi {
         arch: 0xc000_003e,
         ioctl: &[16, X32 | 514],
+        fcntl: &[72, X32 | 72],
         clone_unshare: &[56, 272, X32 | 56, X32 | 272],
         clone3: &[435, X32 | 435],
         keys: &[248, 249, 250, X32 | 248, X32 | 249, X32 | 250],
@@ -159,6 +169,7 @@ mod abi {
     pub const COMPAT: Abi = Abi {
         arch: 0x4000_0003,
         ioctl: &[54],
+        fcntl: &[55, 221],
         clone_unshare: &[120, 310],
         clone3: &[435],
         keys: &[286, 287, 288],
@@ -167,6 +178,7 @@ mod abi {
     pub const NATIVE: Abi = Abi {
         arch: 0xc000_00b7,
         ioctl: &[29],
+        fcntl: &[25],
         clone_unshare: &[220, 97],
         clone3: &[435],
         keys: &[217, 218, 219],
@@ -175,6 +187,7 @@ mod abi {
     pub const COMPAT: Abi = Abi {
         arch: 0x4000_0028,
         ioctl: &[54],
+        fcntl: &[55, 221],
         clone_unshare: &[120, 337],
         clone3: &[435],
         keys: &[309, 310, 311],
@@ -224,6 +237,10 @@ mod tests {
                 assert_eq!(run(abi.arch, *number, 0x0002_0011), libc::SECCOMP_RET_ALLOW);
             }
             assert_eq!(run(abi.arch, abi.clone3[0], 0), errno(libc::ENOSYS));
+            for number in abi.fcntl {
+                assert_eq!(run(abi.arch, *number, 1024), errno(libc::EINVAL));
+                assert_eq!(run(abi.arch, *number, 3), libc::SECCOMP_RET_ALLOW);
+            }
             for number in abi.keys {
                 assert_eq!(run(abi.arch, *number, 0), errno(libc::EPERM));
             }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use ownproc::model::ContainerName;
+use ownproc::model::{ContainerName, PolicyChange, PolicyChoices, PolicyError};
 
 use crate::args::{DaemonMode, LaunchArgs};
 pub use limits::Limits;
@@ -55,6 +55,8 @@ pub struct Spec {
     pub workdir: String,
     /// Names from a hierarchy's root to the groups' parent; never `.` or `..`.
     pub cgroup_parent: PathBuf,
+    /// Its own choices of policies.
+    pub view: PolicyChoices,
     /// See [`DaemonMode`].
     pub daemon: DaemonMode,
     /// Mount point of the daemon.
@@ -116,6 +118,7 @@ impl Spec {
             env: environment(&args.env, &name, caller)?,
             workdir: workdir(&args.workdir)?,
             cgroup_parent: cgroup_parent(&args.cgroup_parent)?,
+            view: view(&args.view)?,
             daemon: args.daemon,
             mount: mount(args.mount.as_ref(), caller)?,
             command: args.command.clone(),
@@ -169,6 +172,16 @@ fn mount(flag: Option<&PathBuf>, caller: &BTreeMap<String, String>) -> Result<Pa
     } else {
         Err(SpecError::flag("--mount", &mount.to_string_lossy(), "not absolute; begin it with /"))
     }
+}
+
+/// All `--view` flags together.
+fn view(flags: &[String]) -> Result<PolicyChoices, SpecError> {
+    let wrong = |error: PolicyError| SpecError::flag("--view", &flags.join(","), error.to_string());
+    let mut choices = PolicyChoices::default();
+    for change in PolicyChange::parse_all(flags).map_err(wrong)? {
+        change.apply(&mut choices).map_err(wrong)?;
+    }
+    Ok(choices)
 }
 
 fn workdir(text: &str) -> Result<String, SpecError> {

@@ -78,6 +78,7 @@ impl GroupDir {
 #[derive(Debug, Default)]
 pub struct Chain {
     levels: Vec<GroupDir>,
+    cut: bool,
 }
 
 impl Chain {
@@ -85,6 +86,7 @@ impl Chain {
     /// exist any more, the chain begins at the nearest ancestor that does.
     pub fn open(hierarchy: &Hierarchy, path: &Path) -> Result<Self, CgroupError> {
         let mut levels = Vec::new();
+        let mut cut = false;
         let mut here = PathBuf::from("/");
         if hierarchy.top_is_group() {
             let top = reopen(hierarchy.dir()).and_then(|fd| GroupDir::new(fd, here.clone()));
@@ -99,13 +101,16 @@ impl Chain {
             let level = match open_component(parent, name) {
                 Ok(fd) => GroupDir::new(fd, here.clone()),
                 // removed between two looks, or a name that cannot be one: the ancestors serve
-                Err(Errno::NOENT | Errno::NODEV | Errno::NOTDIR | Errno::XDEV | Errno::LOOP) => break,
+                Err(Errno::NOENT | Errno::NODEV | Errno::NOTDIR | Errno::XDEV | Errno::LOOP) => {
+                    cut = true;
+                    break;
+                }
                 Err(error) => Err(error),
             };
             levels.push(level.map_err(|e| CgroupError::io("open", hierarchy.file_path(&here, ""), e))?);
         }
         levels.reverse();
-        Ok(Self { levels })
+        Ok(Self { levels, cut })
     }
 
     /// Takes an open group directory and opens its ancestors upwards. Fails where the walk does not arrive at
@@ -145,13 +150,19 @@ impl Chain {
             levels.push(GroupDir::new(fd, path.clone()).map_err(io)?);
         }
         levels.reverse();
-        Ok(Self { levels })
+        Ok(Self { levels, cut: false })
     }
 
     /// The group first, then its ancestors.
     #[must_use]
     pub fn levels(&self) -> &[GroupDir] {
         &self.levels
+    }
+
+    /// Whether the group was gone when the chain was opened, so that it begins at an ancestor.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The group itself; `None` for the hierarchy's root.

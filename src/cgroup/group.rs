@@ -11,7 +11,7 @@ use super::kept::{KeptFile, Miss};
 use super::layout::{Hierarchy, Layout};
 use super::membership::Membership;
 use super::parse::ParseError;
-use super::read::{cpu, cpuset, hugetlb, memory};
+use super::read::{cpu, cpuset, hugetlb, io, memory, pressure};
 
 /// One container's groups: in each hierarchy the group and its ancestors below the root, with the files that
 /// are read kept open.
@@ -26,6 +26,10 @@ pub struct GroupSet {
     pub(super) accounting: Option<Resource<cpu::AccountingFiles>>,
     pub(super) cpuset: Option<Resource<cpuset::Files>>,
     pub(super) hugetlb: Option<Resource<hugetlb::Files>>,
+    /// `pids.current`
+    pub(super) pids: Option<Resource<KeptFile>>,
+    pub(super) io: Option<Resource<io::Files>>,
+    pub(super) pressure: Option<Resource<pressure::Files>>,
     gone: AtomicU64,
     faults: AtomicU64,
     starved: AtomicU64,
@@ -93,6 +97,9 @@ impl GroupSet {
             accounting: Resource::new(layout.accounting(), &hierarchies, cpu::AccountingFiles::new),
             cpuset: Resource::new(of(Controller::Cpuset), &hierarchies, cpuset::Files::new),
             hugetlb: Resource::new(of(Controller::Hugetlb), &hierarchies, hugetlb::Files::new),
+            pids: Resource::new(of(Controller::Pids), &hierarchies, |_, _| KeptFile::new("pids.current")),
+            io: Resource::new(of(Controller::Io), &hierarchies, io::Files::new),
+            pressure: Resource::new(layout.v2(), &hierarchies, pressure::Files::new),
             hierarchies,
             gone: AtomicU64::new(0),
             faults: AtomicU64::new(0),
@@ -143,6 +150,18 @@ impl GroupSet {
         hierarchies.into_iter().flatten().all(|hierarchy| self.levels(hierarchy).is_empty())
     }
 
+    /// Whether it is the root in the hierarchy that counts block I/O.
+    #[must_use]
+    pub fn is_io_root(&self) -> bool {
+        self.io.as_ref().is_none_or(|io| self.levels(io.hierarchy).is_empty())
+    }
+
+    /// Whether it is the root in the v2 hierarchy, the only one with pressure stall information.
+    #[must_use]
+    pub fn is_pressure_root(&self) -> bool {
+        self.pressure.as_ref().is_none_or(|pressure| self.levels(pressure.hierarchy).is_empty())
+    }
+
     /// Whether it is the root group in every hierarchy: the host itself.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -172,7 +191,7 @@ impl GroupSet {
         let directories: usize = self.hierarchies.iter().map(|place| place.chain.levels().len()).sum();
         let memory = levels(self.memory.as_ref().map(|resource| resource.hierarchy));
         let cpu = levels(self.cpu.as_ref().map(|resource| resource.hierarchy));
-        directories + memory * 6 + cpu * 4 + 4
+        directories + memory * 6 + cpu * 4 + 11
     }
 
     /// How many levels readings have found removed.
@@ -218,6 +237,13 @@ impl GroupSet {
         resource: &'a Resource<F>,
     ) -> impl Iterator<Item = (&'a GroupDir, &'a F)> {
         self.levels(resource.hierarchy).iter().zip(&resource.levels)
+    }
+
+    /// The files of the group itself, for numbers that no ancestor can stand in for: an ancestor's are those of
+    /// siblings too. `None` in the root group, and where the group was gone already when this was opened.
+    pub(super) fn own<'a, F>(&'a self, resource: &'a Resource<F>) -> Option<(&'a GroupDir, &'a F)> {
+        let cut = self.hierarchies.get(resource.hierarchy).is_none_or(|place| place.chain.is_cut());
+        if cut { None } else { self.each(resource).next() }
     }
 
     /// One file of one level through a parser; `None` where it is not there or not understood.

@@ -13,6 +13,11 @@ use rustix::time::{ClockId, clock_gettime};
 const BUFFER: usize = 16 * 1024;
 /// No kernel file that is read whole is longer; a larger one is cut here rather than filling memory.
 const LONGEST: usize = 16 * 1024 * 1024;
+/// One read(2) asks for no more: files below /proc/sys refuse with ENOMEM to read into 4 MiB or more
+/// (`proc_sys_call_handler` in fs/proc/proc_sysctl.c), however short they are.
+const PIECE: usize = 128 * 1024;
+/// A buffer that grew beyond this is not kept.
+const KEPT: usize = 1024 * 1024;
 /// How long a file that is not there is not looked for again, in milliseconds.
 const ABSENT_FOR: i64 = 250;
 
@@ -27,7 +32,9 @@ thread_local! {
 pub fn read_fd<R>(fd: BorrowedFd<'_>, f: impl FnOnce(&[u8]) -> R) -> Result<R, Errno> {
     let mut buffer = SCRATCH.take();
     let result = fill(fd, &mut buffer).map(|len| f(buffer.get(..len).unwrap_or_default()));
-    SCRATCH.set(buffer);
+    if buffer.len() <= KEPT {
+        SCRATCH.set(buffer);
+    }
     result
 }
 
@@ -47,7 +54,8 @@ fn fill(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
             }
             buffer.resize(len.saturating_mul(2), 0);
         }
-        let room = buffer.get_mut(len..).unwrap_or_default();
+        let end = buffer.len().min(len.saturating_add(PIECE));
+        let room = buffer.get_mut(len..end).unwrap_or_default();
         let more = match rustix::io::pread(fd, room, len as u64) {
             Err(Errno::INTR) => continue,
             result => result?,
@@ -128,7 +136,7 @@ impl KeptFile {
         match &*self.state.read() {
             State::Open(fd) => match read_fd(fd.as_fd(), &mut once) {
                 Ok(result) => return result.ok_or(Miss::Failed(Errno::IO)),
-                Err(Errno::NODEV) => {}
+                Err(Errno::NODEV | Errno::OPNOTSUPP) => {}
                 Err(error) => return Err(Miss::Failed(error)),
             },
             State::Absent(until) if coarse_millis() < *until => return Err(Miss::Remembered),
@@ -142,7 +150,8 @@ impl KeptFile {
                 *state = State::Open(fd);
                 result.ok_or(Miss::Failed(Errno::IO))
             }
-            Err(Errno::NOENT | Errno::NODEV) => {
+            // EOPNOTSUPP: pressure files where the accounting is switched off
+            Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {
                 *state = State::Absent(coarse_millis().saturating_add(ABSENT_FOR));
                 Err(Miss::Absent)
             }
@@ -188,6 +197,16 @@ mod tests {
             before == text && text.starts_with(b"MemTotal:")
         });
         assert_eq!(outer, Ok(true));
+    }
+
+    #[test]
+    fn a_large_file_does_not_spoil_the_buffer_for_sysctls() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large");
+        std::fs::write(&path, vec![b'x'; 5 << 20]).unwrap();
+        assert_eq!(read_fd(File::open(&path).unwrap().as_fd(), <[u8]>::len), Ok(5 << 20));
+        let sysctl = File::open("/proc/sys/fs/file-nr").unwrap();
+        assert!(read_fd(sysctl.as_fd(), <[u8]>::len).unwrap() > 4);
     }
 
     #[test]

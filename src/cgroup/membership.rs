@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::controller::{Controller, Version};
 use super::layout::{Hierarchy, Layout};
@@ -22,12 +22,19 @@ impl Membership {
     pub fn parse(text: impl AsRef<[u8]>, layout: &Layout) -> Self {
         let mut paths = vec![PathBuf::from("/"); layout.hierarchies().len()];
         for line in parse(text.as_ref()).filter_map(Result::ok) {
-            let outside = line.path == b"/.." || line.path.starts_with(b"/../");
+            let group = Path::new(OsStr::from_bytes(line.path));
+            let outside = group.components().any(|part| part == Component::ParentDir);
             let index = layout.hierarchies().iter().position(|h| matches(h, line.hierarchy));
             if let (Some(path), false) = (index.and_then(|index| paths.get_mut(index)), outside) {
-                *path = PathBuf::from(OsStr::from_bytes(line.path));
+                *path = group.to_owned();
             }
         }
+        Self { paths }
+    }
+
+    /// From the paths, in the layout's order.
+    #[must_use]
+    pub const fn of(paths: Vec<PathBuf>) -> Self {
         Self { paths }
     }
 

@@ -1,6 +1,7 @@
 //! Pure parsers: the bytes of one cgroup file -> model types. No I/O, exact keys, no panic on any input.
 
 pub mod cpu;
+pub mod io;
 pub mod memory;
 pub mod mountinfo;
 pub mod proc_cgroup;
@@ -61,9 +62,13 @@ mod tests {
             proc_cgroup::parse(&text).for_each(drop);
             let _ = memory::stat(&text, Version::V1);
             let _ = memory::reclaimable(&memory::stat(&text, Version::V2));
+            let _ = (memory::counters(&text, Version::V1), memory::counters(&text, Version::V2));
+            let _ = memory::oom_kills(&text);
             let _ = (cpu::stat(&text), cpu::stat_local(&text), cpu::max(&text));
             let _ = (scalar::limit(&text), scalar::cfs_quota(&text), scalar::counter(&text));
             let _ = scalar::list_into(&text, &mut Vec::new());
+            io::stat(&text).for_each(drop);
+            io::throttle(&text).for_each(drop);
         }
 
         #[test]

@@ -7,7 +7,10 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use super::controller::Version;
 use super::group::GroupSet;
 use super::kept::{open_beneath, read_fd};
-use super::parse::{lines, scalar::number};
+use super::parse::{
+    lines,
+    scalar::{counter, number},
+};
 use crate::model::HostPid;
 
 /// How far a walk goes.
@@ -20,6 +23,13 @@ pub struct WalkLimits {
 }
 
 impl GroupSet {
+    /// How many tasks there are in the group and below it: `pids.current`. `None` without that controller.
+    #[must_use]
+    pub fn task_count(&self) -> Option<u64> {
+        let (dir, file) = self.each(self.pids.as_ref()?).next()?;
+        self.value(dir, file, counter)
+    }
+
     /// The thread ids in the group and below it, in the daemon's pid namespace. False when a limit cut the
     /// walk short. Nothing for the root group: those are the host's tasks.
     pub fn threads(&self, limits: WalkLimits, out: &mut Vec<HostPid>) -> bool {

@@ -11,6 +11,9 @@ pub enum Failure {
     /// Wrong usage, or something could not be read or done.
     #[error("{0}")]
     Error(String),
+    /// Done, and what was looked at is not as it should be.
+    #[error("{0}")]
+    Findings(String),
     /// Nothing is what was asked for.
     #[error("{0}")]
     NoTarget(String),
@@ -22,6 +25,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
+            Self::Findings(_) => 1,
             Self::Error(_) => 2,
             Self::NoTarget(_) => 3,
         }

@@ -17,8 +17,54 @@ use crate::containers::{Registry, Resolver};
 use crate::control::{Client, ContainerInfo, ControlError, Paths};
 use crate::fs::tree::Tree;
 use crate::host::Host;
-use crate::model::Policies;
 use crate::readings::Subject;
+use crate::store::Store;
+
+/// What is known of the containers on this host, for finding TARGETs. Starts no thread.
+pub(super) struct Known {
+    pub layout: Arc<Layout>,
+    /// Every init of a pid namespace below ours, by pid.
+    pub inits: Vec<Init>,
+    /// What the daemon has registered.
+    pub registered: Vec<ContainerInfo>,
+}
+
+impl Known {
+    /// Reads `/proc`, and asks the daemon where there is one.
+    pub(super) fn take(client: Option<&Client>) -> Result<Self, Failure> {
+        let registered = client.map(Client::list).transpose().map_err(Failure::error)?.unwrap_or_default();
+        let root = Path::new("/");
+        let layout = Arc::new(Layout::discover(root).map_err(Failure::error)?);
+        let inits = survey::inits(root).map_err(|error| Failure::Error(format!("/proc: {error}")))?;
+        Ok(Self { layout, inits, registered })
+    }
+
+    /// What TARGET names.
+    pub(super) fn find(&self, text: &str) -> Result<Target, Failure> {
+        find(&self.layout, &self.registered, &self.inits, text)
+    }
+}
+
+fn find(
+    layout: &Layout,
+    registered: &[ContainerInfo],
+    inits: &[Init],
+    text: &str,
+) -> Result<Target, Failure> {
+    Candidates { root: Path::new("/"), layout, registered, inits }.find(text)
+}
+
+/// The daemon, where one answers. One that hangs must not keep an administrator from looking.
+pub(super) fn client_if_any(paths: Paths) -> Option<Client> {
+    match Client::at(paths) {
+        Ok(client) => Some(client),
+        Err(ControlError::NotRunning { .. } | ControlError::NotAllowed { .. }) => None,
+        Err(error) => {
+            output::complain(&error.to_string());
+            None
+        }
+    }
+}
 
 /// One look at the host.
 pub(super) struct Look {
@@ -37,21 +83,9 @@ pub(super) struct Look {
 impl Look {
     /// Reads the host, and asks the daemon of `paths` if there is one.
     pub(super) fn take(paths: Paths) -> Result<Self, Failure> {
-        let client = match Client::at(paths) {
-            Ok(client) => Some(client),
-            Err(ControlError::NotRunning { .. } | ControlError::NotAllowed { .. }) => None,
-            Err(error) => {
-                // A daemon that hangs must not keep an administrator from looking.
-                output::complain(&error.to_string());
-                None
-            }
-        };
-        let registered = client.as_ref().map(Client::list).transpose().map_err(Failure::error)?;
-        let registered = registered.unwrap_or_default();
-        let root = Path::new("/");
-        let host = Arc::new(Host::open(root).map_err(Failure::error)?);
-        let layout = Arc::new(Layout::discover(root).map_err(Failure::error)?);
-        let inits = survey::inits(root).map_err(|error| Failure::Error(format!("/proc: {error}")))?;
+        let client = client_if_any(paths);
+        let Known { layout, inits, registered } = Known::take(client.as_ref())?;
+        let host = Arc::new(Host::open(Path::new("/")).map_err(Failure::error)?);
         let registry = Registry::in_memory(Arc::clone(&layout)).map_err(Failure::error)?;
         for info in &registered {
             if mirror(&registry, info).is_none() {
@@ -62,20 +96,15 @@ impl Look {
                 );
             }
         }
-        let resolver = Resolver::new(Arc::clone(&host), Arc::clone(&layout), Arc::clone(&registry));
+        let store = Store::private().map_err(Failure::error)?;
+        let resolver = Resolver::new(Arc::clone(&host), Arc::clone(&layout), Arc::clone(&registry), store);
         let resolver = Arc::new(resolver.map_err(Failure::error)?);
         Ok(Self { host, layout, inits, client, registered, registry, resolver })
     }
 
     /// What TARGET names.
     pub(super) fn find(&self, text: &str) -> Result<Target, Failure> {
-        let candidates = Candidates {
-            root: Path::new("/"),
-            layout: &self.layout,
-            registered: &self.registered,
-            inits: &self.inits,
-        };
-        candidates.find(text)
+        find(&self.layout, &self.registered, &self.inits, text)
     }
 
     /// The view that a target has. `None` where it has gone meanwhile.
@@ -97,14 +126,15 @@ impl Look {
             View::Host | View::Unknown => {
                 let groups = GroupSet::open(&self.layout, &Membership::parse("", &self.layout)).ok()?;
                 let subject = Subject::new(Arc::new(groups), crate::model::Nsec::ZERO, None, None);
-                Some(Contained::new(subject, Policies::default()))
+                Some(Contained::new(subject, Arc::default()))
             }
         }
     }
 
     /// The tree that a daemon would serve.
     pub(super) fn tree(&self) -> Tree {
-        Tree::new(Arc::clone(&self.host), Arc::clone(&self.resolver), Arc::clone(&self.registry))
+        let store = Arc::clone(self.resolver.store());
+        Tree::new(Arc::clone(&self.host), Arc::clone(&self.resolver), Arc::clone(&self.registry), None, store)
     }
 }
 
@@ -118,5 +148,5 @@ fn mirror(registry: &Registry, info: &ContainerInfo) -> Option<()> {
         .map(|path| rustix::fs::open(path, flags, Mode::empty()))
         .collect::<Result<Vec<_>, _>>()
         .ok()?;
-    registry.register(info.name.clone(), info.policies, pidfd, groups).ok().map(drop)
+    registry.register(info.name.clone(), info.policies.into(), pidfd, groups).ok().map(drop)
 }

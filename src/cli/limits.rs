@@ -102,7 +102,8 @@ fn rows(look: &Look, target: &Target, text: &str) -> Result<Vec<Row>, Failure> {
     let contained = look.contained(target).ok_or_else(|| {
         Failure::NoTarget(format!("{text} cannot be looked at: it has ended, or its namespaces may not be read (CAP_SYS_PTRACE); `ownproc ls` lists containers"))
     })?;
-    let (subject, policies) = (&contained.subject, &contained.policies);
+    // A policy changes what is shown, not what may be used: hidden swap is a limit all the same.
+    let (subject, policies) = (&contained.subject, &Policies::default());
     let failed = |error: HostError| Failure::error(error);
     let (memory, meminfo) = readings::memory(subject, &look.host).map_err(failed)?;
     let (cpu, shown) = readings::cpus(subject, &look.host, policies).map_err(failed)?;

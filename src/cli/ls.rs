@@ -12,8 +12,8 @@ use super::output::{self, NONE};
 use super::runtime::identify;
 use super::survey::{self, Init, ViewState};
 use super::target::Target;
+use crate::attach::mounts;
 use crate::control::{Client, ContainerInfo};
-use crate::fs::settings::MOUNT_TYPE;
 use crate::model::{Bytes, HostPid};
 use crate::readings;
 use crate::view;
@@ -110,11 +110,12 @@ fn limits(look: &Look, target: &Target) -> Limits {
     let Some(contained) = look.contained(target) else { return Limits::default() };
     let memory = readings::memory(&contained.subject, &look.host)
         .map(|(reading, meminfo)| view::memory::effective_memory_limit(&reading.levels, &meminfo).value);
-    let cpus = readings::cpus(&contained.subject, &look.host, &contained.policies).map(|(reading, shown)| {
-        let mask = (shown.mask.len() as u64).saturating_mul(1000);
-        let quota = view::cpu::binding_quota(&reading.levels);
-        quota.map_or(mask, |(_, quota)| quota.millicpus().min(mask))
-    });
+    let cpus =
+        readings::cpus(&contained.subject, &look.host, &contained.policies()).map(|(reading, shown)| {
+            let mask = (shown.mask.len() as u64).saturating_mul(1000);
+            let quota = view::cpu::binding_quota(&reading.levels);
+            quota.map_or(mask, |(_, quota)| quota.millicpus().min(mask))
+        });
     Limits { millicpus: cpus.ok(), memory: memory.ok() }
 }
 
@@ -140,7 +141,7 @@ impl Row {
 /// What lies over the process's `/proc/meminfo`.
 fn view_of(pid: HostPid, living: &[String]) -> ViewState {
     let Ok(text) = std::fs::read(format!("/proc/{pid}/mountinfo")) else { return ViewState::No };
-    match survey::bound(&survey::mounts(&text), living) {
+    match survey::bound(&mounts::parse(&text), living) {
         // The daemon may have its mount point in a mount namespace that is not ours.
         ViewState::Dead if answers(format!("/proc/{pid}/root/proc/meminfo").into()) => ViewState::Bound,
         state => state,
@@ -157,9 +158,9 @@ fn answers(path: PathBuf) -> bool {
 /// The devices of our mounts on this host whose daemons answer.
 fn living_devices() -> Vec<String> {
     let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return Vec::new() };
-    survey::mounts(&text)
+    mounts::parse(&text)
         .into_iter()
-        .filter(|mount| mount.kind == MOUNT_TYPE && !mount.point.starts_with(Path::new("/proc")))
+        .filter(|mount| mount.is_ownproc() && !mount.point.starts_with(Path::new("/proc")))
         .filter(|mount| Client::connect(&mount.point).is_ok())
         .map(|mount| mount.device)
         .collect()

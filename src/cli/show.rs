@@ -7,10 +7,12 @@ use super::failure::Failure;
 use super::host::Look;
 use super::output;
 use super::target::Target;
-use crate::control::{RefusalKind, ShowTarget};
-use crate::render::{PROC_FILES, SYS_CPU_FILES};
+use crate::control::RefusalKind;
+use crate::model::choices::nearest;
+use crate::render::PROC_FILES;
 
 const SYS_CPU: &str = "sys/devices/system/cpu/";
+const SYS_NODE: &str = "sys/devices/system/node/";
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -24,7 +26,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
     let look = Look::take(args.mount.paths())?;
     let target = look.find(&args.target)?;
     let bytes = match &look.client {
-        Some(client) => client.show(ask(&target), file.clone()).map_err(|error| match error.refusal() {
+        Some(client) => client.show(target.ask(), file.clone()).map_err(|error| match error.refusal() {
             Some(RefusalKind::NotFound) => Failure::NoTarget(format!("{}: {error}", args.target)),
             _ => Failure::error(error),
         })?,
@@ -41,32 +43,27 @@ pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
     output::bytes(&bytes)
 }
 
-fn ask(target: &Target) -> ShowTarget {
-    match target {
-        Target::Registered(info) => ShowTarget::Name(info.name.clone()),
-        Target::Process(pid) => ShowTarget::Pid(*pid),
-        Target::Group(dirs) => ShowTarget::Group(dirs.first().cloned().unwrap_or_default()),
-    }
-}
-
 /// `meminfo`, `proc/meminfo` and `/proc/meminfo` are the same.
 fn path_below_mount(file: &str) -> Result<String, Failure> {
     let path = file.trim_start_matches('/');
-    let path = if path.contains('/') { path.to_owned() } else { format!("proc/{path}") };
+    let in_proc = format!("proc/{path}");
+    let path = if PROC_FILES.iter().any(|(name, _)| *name == in_proc) { in_proc } else { path.to_owned() };
     let known = PROC_FILES.iter().any(|(name, _)| *name == path)
-        || path.strip_prefix(SYS_CPU).is_some_and(|rest| {
+        || path.strip_prefix(SYS_CPU).or_else(|| path.strip_prefix(SYS_NODE)).is_some_and(|rest| {
             !rest.is_empty() && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
         });
     if known {
         return Ok(path);
     }
-    let mut names: Vec<&str> =
-        PROC_FILES.iter().map(|(name, _)| name.strip_prefix("proc/").unwrap_or(name)).collect();
-    names.extend(SYS_CPU_FILES.iter().map(|(name, _)| *name));
-    Err(Failure::Error(format!(
-        "{file:?} is no virtual file; there are {} and the other files below {SYS_CPU}",
-        names.join(", ")
-    )))
+    let names = PROC_FILES.iter().map(|(name, _)| name.strip_prefix("proc/").unwrap_or(name));
+    let hint = nearest(file.trim_start_matches("./"), names).map_or_else(
+        || {
+            "the file comes first, then whose: `ls` in the mount point's proc/ and sys/ lists all files"
+                .to_owned()
+        },
+        |name| format!("did you mean {name}?"),
+    );
+    Err(Failure::Error(format!("{file:?} is no virtual file: {hint}")))
 }
 
 /// What the daemon would render.
@@ -92,6 +89,8 @@ mod tests {
         for (typed, path) in [
             ("meminfo", "proc/meminfo"),
             ("proc/stat", "proc/stat"),
+            ("pressure/cpu", "proc/pressure/cpu"),
+            ("sys/fs/file-nr", "proc/sys/fs/file-nr"),
             ("/proc/uptime", "proc/uptime"),
             ("sys/devices/system/cpu/online", "sys/devices/system/cpu/online"),
             ("/sys/devices/system/cpu/cpu0/topology/core_id", "sys/devices/system/cpu/cpu0/topology/core_id"),

@@ -1,9 +1,9 @@
 //! What `/proc` says of the containers on this host: every init of a pid namespace below ours.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::fs::settings::MOUNT_TYPE;
+use crate::attach::mounts::{Mount, visible};
 use crate::model::HostPid;
 
 /// The first process of a pid namespace that is not ours.
@@ -40,7 +40,7 @@ fn init(root: &Path, pid: HostPid) -> Option<Init> {
 /// `NSpid:` lists the pid in each namespace from ours inwards (proc_pid_status(5)); the innermost is 1 for a
 /// namespace's first process, and there are several numbers where that namespace is not ours. `None` for all
 /// other processes.
-fn init_depth(status: &str) -> Option<usize> {
+pub(super) fn init_depth(status: &str) -> Option<usize> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     let pids: Vec<&str> = line.split_whitespace().collect();
     let depth = pids.len().checked_sub(1).filter(|&depth| depth > 0)?;
@@ -88,75 +88,16 @@ impl ViewState {
     }
 }
 
-/// One line of a mount table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
-    id: u64,
-    parent: u64,
-    /// `MAJ:MIN`.
-    pub device: String,
-    /// Where, as its mount namespace sees it.
-    pub point: PathBuf,
-    /// The file system's type.
-    pub kind: String,
-}
-
-/// The mounts in a `/proc/PID/mountinfo` text. Their order says nothing: what was bound into a tree before that
-/// was mounted stands before it (Linux 6.8+ sorts by id).
-pub(super) fn mounts(mountinfo: &[u8]) -> Vec<Mount> {
-    String::from_utf8_lossy(mountinfo).lines().filter_map(mount).collect()
-}
-
-fn mount(line: &str) -> Option<Mount> {
-    let (before, after) = line.split_once(" - ")?;
-    let mut before = before.split(' ');
-    let (id, parent) = (before.next()?.parse().ok()?, before.next()?.parse().ok()?);
-    let (device, _root, point) = (before.next()?, before.next()?, before.next()?);
-    let kind = after.split(' ').next()?;
-    Some(Mount { id, parent, device: device.to_owned(), point: unescape(point), kind: kind.to_owned() })
-}
-
-/// The kernel writes blank, tab, newline and backslash as three octal digits after a backslash.
-fn unescape(text: &str) -> PathBuf {
-    let mut path = text.to_owned();
-    // The backslash last: what it uncovers is no escape.
-    for (escape, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        path = path.replace(escape, character);
-    }
-    PathBuf::from(path)
-}
-
-/// The mount that a path leads to, when it is walked from the root: at each directory on the way the topmost
-/// mount of those that are stacked there.
-fn visible<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
-    // The root's own parent is not in the table, or is itself; under chroot(2) the root may be missing too.
-    let outside =
-        |mount: &Mount| mount.parent == mount.id || !mounts.iter().any(|other| other.id == mount.parent);
-    let mut here: Option<&Mount> = None;
-    let mut points: Vec<&Path> = path.ancestors().collect();
-    points.reverse();
-    for point in points {
-        // A mount is its own parent's child once at most, so this ends; the bound is for texts that lie.
-        for _ in 0..mounts.len() {
-            let on_top = |mount: &&Mount| match here {
-                Some(here) => mount.parent == here.id && mount.id != here.id,
-                None => outside(mount),
-            };
-            match mounts.iter().filter(|mount| mount.point == point).find(on_top) {
-                Some(mount) => here = Some(mount),
-                None => break,
-            }
-        }
-    }
-    here
-}
-
 /// What a process with this mount table reads as `/proc/meminfo`; `living` are the devices whose daemons answer.
 pub(super) fn bound(mounts: &[Mount], living: &[String]) -> ViewState {
     let meminfo = Path::new("/proc/meminfo");
     match visible(mounts, meminfo) {
-        Some(mount) if mount.point == meminfo && mount.kind == MOUNT_TYPE => {
-            if living.contains(&mount.device) { ViewState::Bound } else { ViewState::Dead }
+        Some(mount) if mount.point == meminfo && mount.is_ownproc() => {
+            if living.contains(&mount.device) {
+                ViewState::Bound
+            } else {
+                ViewState::Dead
+            }
         }
         _ => ViewState::No,
     }
@@ -165,6 +106,7 @@ pub(super) fn bound(mounts: &[Mount], living: &[String]) -> ViewState {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::attach::mounts::parse as mounts;
 
     /// Writes a process into a fixture tree.
     pub(in super::super) fn process(root: &Path, pid: i32, nspid: &str, cgroup: &str) {
@@ -228,8 +170,6 @@ pub(super) mod tests {
         assert_eq!(bound(&table(&["20 20 0:9 / / rw - rootfs r rw", proc, ours]), &living), ViewState::Bound);
         let ring = ["1 2 0:1 / / rw - a a rw", "2 1 0:1 / / rw - a a rw"];
         assert_eq!(bound(&table(&ring), &living), ViewState::No);
-        assert_eq!(unescape("/a\\040b\\134040"), PathBuf::from("/a b\\040"));
-        assert_eq!(mounts(b"\nx\n1 2 3\n - a\nx y 0:1 / / rw - a a rw\n").len(), 0);
     }
 
     proptest::proptest! {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -14,7 +14,8 @@ use super::state::{Record, State, boot_id};
 use super::verify::{PidNamespace, VerifyError, verify};
 use super::watch::Watch;
 use crate::cgroup::{CgroupError, GroupSet, Layout};
-use crate::model::{ContainerName, HostPid, Nsec, Policies};
+use crate::config::{Layers, PolicyCell};
+use crate::model::{ContainerName, HostPid, Nsec, OnUnreadable, PolicyChange, PolicyChoices, PolicyError};
 
 /// Why a container was not registered.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum RegistryError {
     /// Its groups could not be opened.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// A policy that does not exist was chosen.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// All slots have been given.
     #[error("no slot is left: restart the daemon on a new mount point")]
     Full,
@@ -49,7 +53,7 @@ pub enum RegistryError {
     },
 }
 
-/// One registered container. Everything in it stays the same for as long as it is registered.
+/// One registered container. But for its policies, everything in it stays the same for as long as it is registered.
 #[derive(Debug)]
 pub struct Entry {
     /// Its name.
@@ -64,12 +68,28 @@ pub struct Entry {
     pub init_start: Nsec,
     /// Its pid namespace; `None` where it shares the daemon's, so that it says nothing about a reader.
     pub pidns: Option<PidNamespace>,
-    /// Its choices.
-    pub policies: Policies,
+    /// The policies that count for it now; those who read its files share the cell.
+    pub policies: Arc<PolicyCell>,
+    /// What it chose itself; changed by [`Registry::choose`] alone, which saves it and sets `policies`.
+    pub choices: Mutex<PolicyChoices>,
     /// Its groups, held open.
     pub groups: Arc<GroupSet>,
     /// Its group's directory in each hierarchy where it has one, as they were when it was registered.
     pub group_dirs: Vec<PathBuf>,
+}
+
+impl Entry {
+    /// What it chose itself.
+    #[must_use]
+    pub fn choices(&self) -> PolicyChoices {
+        *self.choices.lock()
+    }
+
+    /// What a daemon after this one shall know of it.
+    fn record(&self, choices: PolicyChoices) -> std::io::Result<Record> {
+        let init = (self.init, self.init_start);
+        Record::new(self.name.clone(), self.slot, init, choices, self.group_dirs.clone())
+    }
 }
 
 /// Called, outside all locks, after an entry has gone: its name is free then.
@@ -85,6 +105,12 @@ pub struct Registry {
     changes: Mutex<u32>,
     hooks: RwLock<Vec<RemovedHook>>,
     generation: AtomicU64,
+    /// Changed under the lock of `changes`.
+    layers: RwLock<Arc<Layers>>,
+    /// What counts for containers that are not registered.
+    defaults: Arc<PolicyCell>,
+    /// [`OnUnreadable::Error`].
+    fail_unreadable: AtomicBool,
 }
 
 #[derive(Default)]
@@ -146,6 +172,9 @@ impl Registry {
             changes: Mutex::new(next_slot),
             hooks: RwLock::default(),
             generation: AtomicU64::new(0),
+            layers: RwLock::default(),
+            defaults: Arc::default(),
+            fail_unreadable: AtomicBool::new(false),
         }))
     }
 
@@ -165,7 +194,7 @@ impl Registry {
     pub fn register(
         &self,
         name: ContainerName,
-        policies: Policies,
+        choices: PolicyChoices,
         pidfd: OwnedFd,
         groups: Vec<OwnedFd>,
     ) -> Result<Arc<Entry>, RegistryError> {
@@ -179,14 +208,11 @@ impl Registry {
             .checked_add(1)
             .filter(|after| *after <= crate::model::name::MAX_SLOT)
             .ok_or(RegistryError::Full)?;
-        let entry = Arc::new(self.entry(name, slot, policies, pidfd, groups)?);
+        let entry = Arc::new(self.entry(name, slot, choices, pidfd, groups)?);
         let io = |source: std::io::Error| RegistryError::Io { path: self.state.dir().to_owned(), source };
         self.state.save_next_slot(after).map_err(io)?;
         *next_slot = after;
-        let init = (entry.init, entry.init_start);
-        Record::new(entry.name.clone(), slot, init, policies, entry.group_dirs.clone())
-            .and_then(|record| self.state.save(&record))
-            .map_err(io)?;
+        entry.record(choices).and_then(|record| self.state.save(&record)).map_err(io)?;
         if let Err(error) = self.insert(&entry) {
             let _ = self.state.remove(&entry.name); // the first error is the one to tell
             return Err(io(error));
@@ -194,11 +220,88 @@ impl Registry {
         Ok(entry)
     }
 
+    /// Makes a container known that nobody checked: for trees over fixtures, where no real one is.
+    #[doc(hidden)]
+    pub fn insert_unchecked(
+        &self,
+        name: ContainerName,
+        slot: u32,
+        (pidfd, init): (OwnedFd, HostPid),
+        groups: Arc<GroupSet>,
+    ) -> std::io::Result<()> {
+        let entry = Entry {
+            name,
+            slot,
+            pidfd,
+            init,
+            init_start: Nsec::ZERO,
+            pidns: None,
+            policies: Arc::default(),
+            choices: Mutex::default(),
+            groups,
+            group_dirs: Vec::new(),
+        };
+        self.insert(&Arc::new(entry))
+    }
+
     /// Ends a registration. One whose init has ended goes by itself.
     pub fn unregister(&self, name: &ContainerName) -> Result<(), RegistryError> {
         let entry = self.by_name(name).ok_or_else(|| RegistryError::NoSuchContainer(name.clone()))?;
         self.remove_slot(entry.slot);
         Ok(())
+    }
+
+    /// Changes a container's own choices: all of them or, where one is refused or cannot be saved, none. Whoever reads
+    /// from now on sees it, also through files that are open.
+    pub fn choose(
+        &self,
+        name: &ContainerName,
+        changes: &[PolicyChange],
+    ) -> Result<Arc<Entry>, RegistryError> {
+        let _order = self.changes.lock();
+        let entry = self.by_name(name).ok_or_else(|| RegistryError::NoSuchContainer(name.clone()))?;
+        let mut choices = entry.choices();
+        for change in changes {
+            change.apply(&mut choices)?;
+        }
+        let io = |source: std::io::Error| RegistryError::Io { path: self.state.dir().to_owned(), source };
+        entry.record(choices).and_then(|record| self.state.save(&record)).map_err(io)?;
+        *entry.choices.lock() = choices;
+        entry.policies.set(&self.layers().effective(Some(name), choices));
+        Ok(entry)
+    }
+
+    /// Puts other flags and another configuration in force, for all containers.
+    pub fn configure(&self, layers: Layers) {
+        let _order = self.changes.lock();
+        let layers = Arc::new(layers);
+        self.defaults.set(&layers.effective(None, PolicyChoices::default()));
+        self.fail_unreadable.store(layers.on_unreadable() == OnUnreadable::Error, Ordering::Release);
+        for entry in self.list() {
+            entry.policies.set(&layers.effective(Some(&entry.name), entry.choices()));
+        }
+        *self.layers.write() = layers;
+    }
+
+    /// The flags and the configuration in force.
+    #[must_use]
+    pub fn layers(&self) -> Arc<Layers> {
+        Arc::clone(&self.layers.read())
+    }
+
+    /// What counts for containers that are not registered; those who read their files share the cell.
+    #[must_use]
+    pub fn defaults(&self) -> &Arc<PolicyCell> {
+        &self.defaults
+    }
+
+    /// What counts for readers without a container.
+    #[must_use]
+    pub fn on_unreadable(&self) -> OnUnreadable {
+        match self.fail_unreadable.load(Ordering::Acquire) {
+            true => OnUnreadable::Error,
+            false => OnUnreadable::Host,
+        }
     }
 
     /// The container of that name.
@@ -235,7 +338,7 @@ impl Registry {
         &self,
         name: ContainerName,
         slot: u32,
-        policies: Policies,
+        choices: PolicyChoices,
         pidfd: OwnedFd,
         groups: Vec<OwnedFd>,
     ) -> Result<Entry, RegistryError> {
@@ -251,6 +354,7 @@ impl Registry {
                 Some(hierarchy.file_path(group.path(), ""))
             })
             .collect();
+        let policies = self.layers().effective(Some(&name), choices);
         Ok(Entry {
             name,
             slot,
@@ -258,7 +362,8 @@ impl Registry {
             init: verified.init,
             init_start: verified.start,
             pidns: verified.pidns,
-            policies,
+            policies: Arc::new(PolicyCell::new(&policies)),
+            choices: Mutex::new(choices),
             groups: Arc::new(set),
             group_dirs,
         })

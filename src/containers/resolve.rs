@@ -2,21 +2,25 @@
 //!
 //! Nothing here forks, enters a namespace or waits for a container's own processes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::kept::{Kept, KeptOwner, Limits, Owner, RecordKey};
 use super::pidns;
 use super::registry::{Entry, Registry};
+use super::unregistered::{MOST, Others, Unregistered, shown_groups};
 use crate::cgroup::kept::read_fd;
 use crate::cgroup::{GroupSet, Hierarchy, Layout, Membership};
+use crate::config::PolicyCell;
 use crate::host::Host;
-use crate::model::{HostPid, Nsec, Policies, TimensOffset};
-use crate::readings::Subject;
+use crate::model::{HostPid, Nsec, OnUnreadable, Policies, Policy, TimeNamespace};
+use crate::readings::{LoadSampler, Subject};
+use crate::store::Store;
 
 /// Whose numbers a file shows.
 #[derive(Clone, Debug)]
@@ -30,22 +34,71 @@ pub enum View {
     Container(Arc<Contained>),
 }
 
+/// A view as an open file remembers it. Of a container it keeps nothing alive: its descriptors are counted against what all
+/// unregistered ones may hold together, and one that was forgotten for want of room must not live on by a file that somebody
+/// holds open.
+#[derive(Clone, Debug)]
+pub enum Remembered {
+    /// The host's own.
+    Host,
+    /// A container that could not be looked at.
+    Unknown,
+    /// A container's.
+    Container(Weak<Contained>),
+}
+
+impl Remembered {
+    /// The view; `None` where the container was forgotten meanwhile: it is to be found again.
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
+        match self {
+            Self::Host => Some(View::Host),
+            Self::Unknown => Some(View::Unknown),
+            Self::Container(contained) => contained.upgrade().map(View::Container),
+        }
+    }
+}
+
 /// A container as its readers see it.
 #[derive(Debug)]
 pub struct Contained {
     /// Its groups, clocks and counters.
     pub subject: Arc<Subject>,
-    /// Its choices.
-    pub policies: Policies,
-    /// How many of its files are open.
-    pub open_files: Arc<AtomicUsize>,
+    /// Its policies, shared with those who change them.
+    policies: Arc<PolicyCell>,
+    /// What it has in use of this process.
+    pub limits: Arc<Limits>,
 }
 
 impl Contained {
     /// A container of which no file is open.
     #[must_use]
-    pub fn new(subject: Subject, policies: Policies) -> Arc<Self> {
-        Arc::new(Self { subject: Arc::new(subject), policies, open_files: Arc::default() })
+    pub fn new(subject: Subject, policies: Arc<PolicyCell>) -> Arc<Self> {
+        Self::within(Arc::default(), subject, policies)
+    }
+
+    /// One with these limits.
+    fn within(limits: Arc<Limits>, subject: Subject, policies: Arc<PolicyCell>) -> Arc<Self> {
+        Arc::new(Self { subject: Arc::new(subject), policies, limits })
+    }
+
+    /// Nothing of it will be asked for any more: what was kept of it need not be.
+    pub(super) fn discard(&self) {
+        if let Some(record) = self.subject.record() {
+            record.discard();
+        }
+    }
+
+    /// The policies that count for it now. One reading takes them once, so that it is of one moment.
+    #[must_use]
+    pub fn policies(&self) -> Policies {
+        self.policies.get()
+    }
+
+    /// Whether it is the registered container of this entry.
+    #[must_use]
+    pub fn is(&self, entry: &Entry) -> bool {
+        Arc::ptr_eq(&self.policies, &entry.policies)
     }
 }
 
@@ -58,7 +111,7 @@ struct Init {
     /// It has a cgroup namespace of its own, so that its group is the container's.
     own_cgroupns: bool,
     start: Nsec,
-    timens: Option<TimensOffset>,
+    timens: Option<TimeNamespace>,
 }
 
 /// What is known of one reading thread while it lives.
@@ -87,7 +140,7 @@ struct Known {
 /// Readers that are remembered; those that read again and again are few.
 const READERS: usize = 256;
 /// Views that are remembered before those whose groups are gone are dropped.
-const VIEWS: usize = 1024;
+const VIEWS: usize = MOST;
 
 /// Finds the container of a reader.
 #[derive(Debug)]
@@ -100,15 +153,22 @@ pub struct Resolver {
     inits: RwLock<HashMap<u64, Arc<Init>>>,
     readers: Mutex<HashMap<HostPid, Option<Arc<Reader>>>>,
     views: RwLock<HashMap<Key, Known>>,
-    unregistered: Mutex<HashMap<(u64, Membership), Arc<Contained>>>,
+    unregistered: Unregistered,
     registered: RwLock<HashMap<u32, Arc<Contained>>>,
+    loads: Arc<LoadSampler>,
+    kept: Kept,
     unknown: AtomicU64,
     unopened: AtomicU64,
 }
 
 impl Resolver {
-    /// A resolver for readers that this host's `/proc` shows.
-    pub fn new(host: Arc<Host>, layout: Arc<Layout>, registry: Arc<Registry>) -> std::io::Result<Self> {
+    /// A resolver for readers that this host's `/proc` shows. What `store` has of containers is taken up.
+    pub fn new(
+        host: Arc<Host>,
+        layout: Arc<Layout>,
+        registry: Arc<Registry>,
+        store: Arc<Store>,
+    ) -> std::io::Result<Self> {
         let own = HostPid::new(nix::unistd::getpid().as_raw()).and_then(|pid| host.process(pid));
         let own = own.ok_or_else(|| std::io::Error::other("/proc does not show this process"))?;
         let namespace = |kind| {
@@ -116,6 +176,10 @@ impl Resolver {
                 .ok_or_else(|| std::io::Error::other(format!("/proc/self/ns/{kind} is not readable")))
         };
         let (own_pidns, own_cgroupns) = (namespace("pid")?, namespace("cgroup")?);
+        if let Some(rate) = store.jiffies_rate() {
+            host.know_jiffies_rate(rate);
+        }
+        let kept = Kept::take_up(store, |slot| registry.by_slot(slot).is_some());
         Ok(Self {
             layout,
             registry,
@@ -125,25 +189,41 @@ impl Resolver {
             inits: RwLock::default(),
             readers: Mutex::default(),
             views: RwLock::default(),
-            unregistered: Mutex::default(),
+            unregistered: Unregistered::default(),
             registered: RwLock::default(),
+            loads: Arc::default(),
+            kept,
             unknown: AtomicU64::new(0),
             unopened: AtomicU64::new(0),
         })
     }
 
+    /// What samples the load of its containers, once started.
+    #[must_use]
+    pub const fn loads(&self) -> &Arc<LoadSampler> {
+        &self.loads
+    }
+
     /// The view of the thread that the kernel names in a request. One outside our pid namespace (0) cannot be
-    /// identified and sees the host's files. Any other is there, since it waits for us: if it cannot be looked at the
+    /// identified and sees what the policy `on-unreadable` says. Any other is there, since it waits for us: if it cannot be looked at the
     /// fault is ours.
     #[must_use]
     pub fn reader(&self, tid: u32) -> View {
         match i32::try_from(tid).ok().and_then(HostPid::new) {
             Some(pid) => self.process(pid).unwrap_or(View::Unknown),
             None => {
+                let policy = self.registry.on_unreadable();
                 if self.unknown.fetch_add(1, Ordering::Relaxed) == 0 {
-                    log::warn!("a reader outside this pid namespace is shown the host's files");
+                    log::warn!(
+                        "a reader outside this pid namespace: by the policy on-unreadable = {:?} {}",
+                        policy.name(),
+                        match policy {
+                            OnUnreadable::Host => "it is shown the host's files",
+                            OnUnreadable::Error => "its reads fail",
+                        }
+                    );
                 }
-                View::Host
+                unreadable(policy)
             }
         }
     }
@@ -153,6 +233,9 @@ impl Resolver {
     pub fn process(&self, pid: HostPid) -> Option<View> {
         let (pidns, own_text) = self.known_reader(pid)?;
         let init = (pidns != self.own_pidns).then(|| self.init(pidns, pid)).flatten();
+        if pidns != self.own_pidns && init.is_none() && self.is_starved() {
+            return None; // its init is there, and we cannot look: half a container may look like the host
+        }
         // Without its init a container is known by halves: shown, but asked again the next time.
         let certain = pidns == self.own_pidns || init.is_some();
         let (init, init_text) = match init {
@@ -190,7 +273,10 @@ impl Resolver {
 
     /// Lets go of a registered container that has ended, and with it of its groups' descriptors.
     pub fn forget(&self, slot: u32) {
-        self.registered.write().remove(&slot);
+        if let Some(contained) = self.registered.write().remove(&slot) {
+            contained.discard();
+        }
+        self.kept.forget(usize::MAX, |key| key.owner == Owner::Registered(slot));
         self.views.write().retain(|_, known| known.generation == self.registry.generation());
     }
 
@@ -234,6 +320,14 @@ impl Resolver {
             .is_some_and(|text| self.ancestry(&entry, &Membership::parse(text, &self.layout)).is_some())
     }
 
+    /// Whether a thread that reads the files of a registered container looks at it from outside: it is in our pid
+    /// namespace and the container is not.
+    #[must_use]
+    pub fn is_outside(&self, slot: u32, reader: HostPid) -> bool {
+        self.registry.by_slot(slot).is_some_and(|entry| entry.pidns.is_some())
+            && self.host.namespace_of(reader, "pid") == Some(self.own_pidns)
+    }
+
     /// Whether the groups lie at or below those of a registered container, and if so how deep its own are. Its
     /// root groups say nothing: everything lies below them.
     fn ancestry(&self, entry: &Entry, groups: &Membership) -> Option<usize> {
@@ -271,6 +365,11 @@ impl Resolver {
         }
         readers.insert(pid, known.is_some().then(|| Arc::new(Reader { cgroup, pidns })));
         Some((pidns, text))
+    }
+
+    /// Whether this process, or the host, has no descriptor left: then not even this process can be looked at.
+    fn is_starved(&self) -> bool {
+        HostPid::new(nix::unistd::getpid().as_raw()).and_then(|own| self.host.process(own)).is_none()
     }
 
     /// The init of a pid namespace, and the text of its `/proc/PID/cgroup` now.
@@ -336,22 +435,34 @@ impl Resolver {
         if groups.is_root() && init.is_none() {
             return View::Host;
         }
+        let groups = &shown_groups(groups);
         let key = (pidns, groups.clone());
         let start = init.map_or(Nsec::ZERO, |init| init.start);
-        let mut unregistered = self.unregistered.lock();
-        if let Some(known) = unregistered.get(&key)
-            && !known.subject.groups.is_gone()
-            && known.subject.start == start
-        {
-            return View::Container(Arc::clone(known));
+        if let Some(known) = self.unregistered.find(&key, start) {
+            return View::Container(known);
         }
+        // Opened without a lock, which other containers' readers want too.
         match GroupSet::open(&self.layout, groups) {
             Ok(set) => {
                 let timens = init.and_then(|init| init.timens);
-                let subject = Subject::new(Arc::new(set), start, timens, init.map(|init| init.pid));
-                let contained = Contained::new(subject, Policies::default());
-                make_room(&mut unregistered, contained.subject.groups.descriptors());
-                unregistered.insert(key, Arc::clone(&contained));
+                // Whoever makes many pid namespaces in one group has its limits once.
+                let owner = Owner::Groups(groups.clone());
+                let record = RecordKey { owner, pidns, start, group: set.identity() };
+                let descriptors = set.descriptors();
+                let make = || {
+                    let subject = Subject::new(Arc::new(set), start, timens, init.map(|init| init.pid));
+                    self.kept_as(&record, subject, Arc::clone(self.registry.defaults()))
+                };
+                let (contained, others) = self.unregistered.add(key, start, descriptors, make);
+                match others {
+                    Others::Stay => {}
+                    Others::GoneForgotten => self.views.write().retain(|_, known| known.view.is_alive()),
+                    Others::Forgotten => {
+                        self.kept.forget(VIEWS / 4, |_| false);
+                        // What was forgotten is to be freed: the others are found again at once.
+                        self.views.write().clear();
+                    }
+                }
                 View::Container(contained)
             }
             Err(error) => {
@@ -369,15 +480,71 @@ impl Resolver {
         }
         // Made under the lock: a second one would have counters of its own.
         let mut registered = self.registered.write();
-        let contained = registered
-            .entry(entry.slot)
-            .or_insert_with(|| Contained::new(self.subject_of(entry), entry.policies));
+        let contained = registered.entry(entry.slot).or_insert_with(|| {
+            let (owner, start) = (Owner::Registered(entry.slot), entry.init_start);
+            let key = RecordKey { owner, pidns: 0, start, group: entry.groups.identity() };
+            self.kept_as(&key, self.subject_of(entry), Arc::clone(&entry.policies))
+        });
         View::Container(Arc::clone(contained))
     }
 
     fn subject_of(&self, entry: &Entry) -> Subject {
         let timens = self.host.process(entry.init).and_then(|init| init.timens(&self.host));
         Subject::new(Arc::clone(&entry.groups), entry.init_start, timens, Some(entry.init))
+    }
+
+    /// A container whose counters go on where the process before this one left them, and are kept for the next.
+    fn kept_as(&self, key: &RecordKey, subject: Subject, policies: Arc<PolicyCell>) -> Arc<Contained> {
+        let subject = subject.kept_in(self.kept.record(key)).sampled_by(&self.loads);
+        Contained::within(self.kept.limits(&key.owner), subject, policies)
+    }
+
+    /// The containers whose records were taken up and that nobody has asked for since, by the number of the record.
+    #[must_use]
+    pub fn owners(&self) -> HashMap<u32, KeptOwner> {
+        self.kept.owners()
+    }
+
+    /// Lets go of what was kept of containers whose groups are gone. It opens each group: nothing for a thread that answers.
+    pub fn forget_gone(&self) {
+        let gone = |key: &RecordKey| match &key.owner {
+            Owner::Registered(_) => false, // told by the registry
+            // where the group is not there its nearest ancestor is found, which is another
+            Owner::Groups(groups) => {
+                GroupSet::open(&self.layout, groups).is_ok_and(|set| set.identity() != key.group)
+            }
+        };
+        let gone: HashSet<RecordKey> = self.kept.unclaimed().into_iter().filter(gone).collect();
+        if !gone.is_empty() {
+            self.kept.forget(usize::MAX, |key| gone.contains(key));
+        }
+    }
+
+    /// The container of a record that was taken up, for what needs its groups but no thread of it; `None` if it is gone.
+    #[must_use]
+    pub fn of_record(&self, key: &RecordKey) -> Option<(Arc<Subject>, Arc<Limits>)> {
+        let subject = match &key.owner {
+            Owner::Registered(slot) => {
+                let View::Container(contained) = self.registered(*slot)? else { return None };
+                Arc::clone(&contained.subject)
+            }
+            Owner::Groups(groups) => {
+                let set = GroupSet::open(&self.layout, groups).ok()?;
+                if set.identity() != key.group {
+                    return None; // another of the same name
+                }
+                // Which process its init is does not matter here, only that it has one.
+                let init = (key.pidns != self.own_pidns).then(|| HostPid::new(1)).flatten();
+                Arc::new(Subject::new(Arc::new(set), key.start, None, init))
+            }
+        };
+        Some((subject, self.kept.limits(&key.owner)))
+    }
+
+    /// What its containers are kept in.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<Store> {
+        self.kept.store()
     }
 
     /// How deep the groups lie, in the hierarchy where they lie deepest.
@@ -396,32 +563,24 @@ impl View {
             Self::Container(contained) => !contained.subject.groups.is_gone(),
         }
     }
+
+    /// What an open file keeps of it.
+    #[must_use]
+    pub fn remembered(&self) -> Remembered {
+        match self {
+            Self::Host => Remembered::Host,
+            Self::Unknown => Remembered::Unknown,
+            Self::Container(contained) => Remembered::Container(Arc::downgrade(contained)),
+        }
+    }
 }
 
-/// Containers that nobody registered may hold half of the descriptors that this process can have. Beyond that some
-/// are forgotten, counters and all: those that are gone first.
-fn make_room(known: &mut HashMap<(u64, Membership), Arc<Contained>>, more: usize) {
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
-    let budget = limit.map_or(512, |(soft, _)| usize::try_from(soft / 2).unwrap_or(usize::MAX));
-    let cost = |contained: &Contained| contained.subject.groups.descriptors();
-    let held: usize = known.values().map(|contained| cost(contained)).sum();
-    if known.len() < VIEWS && held.saturating_add(more) <= budget {
-        return;
+/// The view of a reader whose container cannot be identified at all.
+const fn unreadable(policy: OnUnreadable) -> View {
+    match policy {
+        OnUnreadable::Host => View::Host,
+        OnUnreadable::Error => View::Unknown,
     }
-    let mut left = more;
-    let mut kept = 0;
-    known.retain(|_, contained| {
-        contained.subject.groups.check_gone();
-        let cost = cost(contained);
-        let keep = !contained.subject.groups.is_gone()
-            && left.saturating_add(cost) <= budget.saturating_mul(3) / 4
-            && kept < VIEWS * 3 / 4;
-        if keep {
-            left = left.saturating_add(cost);
-            kept += 1;
-        }
-        keep
-    });
 }
 
 fn bytes(text: &[u8]) -> Box<[u8]> {
@@ -439,6 +598,12 @@ fn without_init_scope(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn o6_a_reader_without_a_container() {
+        assert!(matches!(unreadable(OnUnreadable::Host), View::Host));
+        assert!(matches!(unreadable(OnUnreadable::Error), View::Unknown), "its reads give EIO");
+    }
 
     #[test]
     fn the_scope_of_systemd_is_cut() {

@@ -1,5 +1,6 @@
 //! What of the registry is on disk, so that a daemon that starts again knows its containers:
-//! `DIR/NAME.json` (mode 0600) per container, and `DIR.next_slot` beside them.
+//! `DIR/NAME.json` (mode 0600) per container, and `DIR/.next_slot`. Nothing is written outside of DIR, which belongs to the
+//! worker's user.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ContainerName, HostPid, Nsec, Policies};
+use crate::model::name::MAX_SLOT;
+use crate::model::{ContainerName, HostPid, Nsec, PolicyChoices};
 
+/// A record while it is being written.
+const NEW: &str = ".new";
 /// The version of the files; one of another version is dropped.
 const VERSION: u32 = 1;
 
@@ -27,8 +31,9 @@ pub struct Record {
     pub start: Nsec,
     /// The boot that `pid` and `start` belong to.
     pub boot_id: String,
-    /// Its choices.
-    pub policies: Policies,
+    /// Its own choices.
+    #[serde(default)]
+    pub policies: PolicyChoices,
     /// The directories of its groups.
     pub groups: Vec<PathBuf>,
 }
@@ -39,7 +44,7 @@ impl Record {
         name: ContainerName,
         slot: u32,
         (pid, start): (HostPid, Nsec),
-        policies: Policies,
+        policies: PolicyChoices,
         groups: Vec<PathBuf>,
     ) -> io::Result<Self> {
         Ok(Self { version: VERSION, name, slot, pid, start, boot_id: boot_id()?, policies, groups })
@@ -88,12 +93,15 @@ impl State {
         absent_is_fine(fs::remove_file(file(dir, name)))
     }
 
-    /// The records that are understood; all other files of this directory are removed, with a word in the log.
+    /// The records that are understood; all others are removed, with a word in the log.
     pub fn load(&self) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
         let Some(dir) = &self.dir else { return Ok(records) };
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
+            if !is_record(&path) {
+                continue;
+            }
             match read(&path) {
                 Ok(record) if file(dir, &record.name) == path => records.push(record),
                 Ok(record) => drop_file(&path, &format!("it speaks of {}", record.name)),
@@ -107,8 +115,8 @@ impl State {
     /// The next slot that has never been given, as far as is known here; 1 in the beginning.
     pub fn next_slot(&self) -> io::Result<u32> {
         let Some(dir) = &self.dir else { return Ok(1) };
-        match fs::read_to_string(slot_file(dir)) {
-            Ok(text) => Ok(text.trim().parse().unwrap_or(1).max(1)),
+        match fs::read(slot_file(dir)) {
+            Ok(text) => Ok(String::from_utf8_lossy(&text).trim().parse().unwrap_or(1).clamp(1, MAX_SLOT)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(1),
             Err(error) => Err(error),
         }
@@ -125,9 +133,13 @@ fn file(dir: &Path, name: &ContainerName) -> PathBuf {
     dir.join(format!("{name}.json"))
 }
 
-/// Beside the directory: within it, it could be a container's.
+/// Names of containers do not begin with a dot: what does is something else, but for what a crash left of a record.
+fn is_record(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".") || name == NEW)
+}
+
 fn slot_file(dir: &Path) -> PathBuf {
-    dir.with_extension("next_slot")
+    dir.join(".next_slot")
 }
 
 fn drop_file(path: &Path, why: &str) {
@@ -138,8 +150,7 @@ fn drop_file(path: &Path, why: &str) {
 }
 
 fn write(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Names do not begin with a dot, so this one is nobody's; what a crash left of it is dropped at load.
-    let temporary = dir.join(".new");
+    let temporary = dir.join(NEW);
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
@@ -149,8 +160,13 @@ fn write(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn read(path: &Path) -> io::Result<Record> {
     let record: Record = serde_json::from_slice(&fs::read(path)?)?;
+    let fault = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     if record.version != VERSION {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("version {}", record.version)));
+        return fault(format!("version {}", record.version));
+    }
+    // Others are no part of an inode number: 0 is the tree's own.
+    if !(1..MAX_SLOT).contains(&record.slot) {
+        return fault(format!("slot {}", record.slot));
     }
     Ok(record)
 }
@@ -173,7 +189,7 @@ mod tests {
             ContainerName::new(name).unwrap(),
             slot,
             (HostPid::new(7).unwrap(), Nsec(9)),
-            Policies::default(),
+            PolicyChoices::default(),
             vec!["/sys/fs/cgroup/x".into()],
         )
         .unwrap()
@@ -206,6 +222,8 @@ mod tests {
             ("half.json", good[..good.len() / 2].to_owned()),
             (".new", String::new()),
             ("later.json", good.replace("\"version\":1", "\"version\":2").replace("\"a\"", "\"later\"")),
+            ("slot0.json", good.replace("\"slot\":1", "\"slot\":0").replace("\"a\"", "\"slot0\"")),
+            ("high.json", good.replace("\"slot\":1", "\"slot\":67108864").replace("\"a\"", "\"high\"")),
             ("zero.json", good.replace("\"pid\":7", "\"pid\":\"x\"")),
         ] {
             fs::write(dir.path().join(file), text).unwrap();
@@ -221,8 +239,10 @@ mod tests {
         assert_eq!(state.next_slot().unwrap(), 1);
         state.save_next_slot(41).unwrap();
         assert_eq!(state.next_slot().unwrap(), 41);
-        fs::write(slot_file(state.dir()), "junk").unwrap();
+        fs::write(slot_file(state.dir()), b"junk\xff").unwrap();
         assert_eq!(state.next_slot().unwrap(), 1);
+        fs::write(slot_file(state.dir()), "4294967295").unwrap();
+        assert_eq!(state.next_slot().unwrap(), MAX_SLOT, "all have been given");
         assert_eq!(state.load().unwrap(), []);
     }
 }

@@ -14,7 +14,8 @@ use super::registry::RegistryError;
 use super::verify::VerifyError;
 use super::*;
 use crate::cgroup::{Controller, Layout};
-use crate::model::{ContainerName, Policies};
+use crate::config::{Config, Layers};
+use crate::model::{ContainerName, CpusPolicy, PolicyChange, PolicyChoices, PolicyKey};
 
 /// A process of ours that is ended with the test.
 struct Sleeper(Child);
@@ -99,14 +100,10 @@ impl Set {
         self.dir.path().join("containers")
     }
     fn files(&self) -> Vec<String> {
-        let names = std::fs::read_dir(self.state()).unwrap();
-        let mut names: Vec<_> =
-            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        files_in(&self.state())
     }
     fn register(&self, text: &str, sleeper: &Sleeper) -> Result<Arc<Entry>, RegistryError> {
-        self.registry.register(name(text), Policies::default(), sleeper.pidfd(), Vec::new())
+        self.registry.register(name(text), PolicyChoices::default(), sleeper.pidfd(), Vec::new())
     }
     fn next_removed(&self) -> (String, u32) {
         self.removed.recv_timeout(Duration::from_secs(10)).unwrap()
@@ -117,14 +114,25 @@ fn name(text: &str) -> ContainerName {
     ContainerName::new(text).unwrap()
 }
 
+/// The records in a directory of state, but not what else is remembered there.
+fn files_in(state: &std::path::Path) -> Vec<String> {
+    let names =
+        std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn a_container_comes_and_goes_with_its_init() {
     let set = set_up();
     let group = Group::new(&set.layout);
     let mut sleeper = Sleeper::start();
     group.add(&sleeper);
-    let entry =
-        set.registry.register(name("web"), Policies::default(), sleeper.pidfd(), vec![group.dir()]).unwrap();
+    let entry = set
+        .registry
+        .register(name("web"), PolicyChoices::default(), sleeper.pidfd(), vec![group.dir()])
+        .unwrap();
     assert_eq!((entry.slot, entry.init.get()), (1, sleeper.pid()));
     assert!(entry.group_dirs.contains(&group.0), "{:?}", entry.group_dirs);
     assert!(entry.pidns.is_none(), "it shares our pid namespace");
@@ -178,7 +186,7 @@ fn a_pid_namespace_is_held() {
         std::thread::sleep(Duration::from_millis(5));
     };
     let pidfd = pidfd_open(Pid::from_raw(inner).unwrap(), PidfdFlags::empty()).unwrap();
-    let entry = set.registry.register(name("ns"), Policies::default(), pidfd, Vec::new()).unwrap();
+    let entry = set.registry.register(name("ns"), PolicyChoices::default(), pidfd, Vec::new()).unwrap();
     let link = std::fs::read_link(format!("/proc/{inner}/ns/pid")).unwrap();
     assert_eq!(format!("pid:[{}]", entry.pidns.as_ref().unwrap().inode), link.to_str().unwrap());
     rustix::process::pidfd_send_signal(&entry.pidfd, rustix::process::Signal::KILL).unwrap();
@@ -200,11 +208,11 @@ fn wrong_descriptors_are_refused() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let open = |path: &str| -> OwnedFd { File::open(path).unwrap().into() };
-    let register = |pidfd, groups| match set.registry.register(name("x"), Policies::default(), pidfd, groups)
-    {
-        Err(RegistryError::Verify(error)) => error,
-        other => panic!("{other:?}"),
-    };
+    let register =
+        |pidfd, groups| match set.registry.register(name("x"), PolicyChoices::default(), pidfd, groups) {
+            Err(RegistryError::Verify(error)) => error,
+            other => panic!("{other:?}"),
+        };
     assert!(matches!(register(open("/dev/null"), vec![]), VerifyError::NotAPidfd));
     assert!(matches!(register(ended_pidfd, vec![]), VerifyError::NotAPidfd));
     assert!(matches!(register(zombie_pidfd, vec![]), VerifyError::Ended(_)));
@@ -235,7 +243,7 @@ fn a_group_above_that_of_the_process_is_accepted() {
     below.add(&sleeper);
     let entry = set
         .registry
-        .register(name("system"), Policies::default(), sleeper.pidfd(), vec![group.dir()])
+        .register(name("system"), PolicyChoices::default(), sleeper.pidfd(), vec![group.dir()])
         .unwrap();
     assert!(entry.group_dirs.contains(&group.0), "{:?}", entry.group_dirs);
     drop(sleeper);
@@ -250,9 +258,9 @@ fn a_later_daemon_takes_the_living_up_again() {
     let (mut lives, mut ends, moves) = (Sleeper::start(), Sleeper::start(), Sleeper::start());
     group.add(&lives);
     group.add(&moves);
-    let policies = Policies { cpus: crate::model::CpusPolicy::Cpuset, ..Policies::default() };
+    let choices = PolicyChoices { cpus: Some(CpusPolicy::Cpuset), ..Default::default() };
     for (text, sleeper) in [("lives", &lives), ("ends", &ends), ("moves", &moves)] {
-        registry.register(name(text), policies, sleeper.pidfd(), Vec::new()).unwrap();
+        registry.register(name(text), choices, sleeper.pidfd(), Vec::new()).unwrap();
     }
     let before: Vec<PathBuf> = registry.by_name(&name("lives")).unwrap().group_dirs.clone();
     // The daemon is killed: its records stay.
@@ -270,9 +278,10 @@ fn a_later_daemon_takes_the_living_up_again() {
     let names: Vec<String> = registry.list().iter().map(|entry| entry.name.to_string()).collect();
     assert_eq!(names, ["lives"]);
     let entry = registry.by_name(&name("lives")).unwrap();
-    assert_eq!((entry.slot, entry.policies, &entry.group_dirs), (1, policies, &before));
-    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
-    let next = registry.register(name("new"), policies, moves.pidfd(), Vec::new()).unwrap();
+    assert_eq!((entry.slot, entry.choices(), &entry.group_dirs), (1, choices, &before));
+    assert_eq!(entry.policies.get(), choices.complete());
+    assert_eq!(files_in(&state), ["lives.json"]);
+    let next = registry.register(name("new"), choices, moves.pidfd(), Vec::new()).unwrap();
     assert_eq!(next.slot, 4, "slots of a daemon before are not given again");
     // It is watched as well as a new one.
     lives.end();
@@ -288,7 +297,7 @@ fn records_of_another_boot_or_process_are_dropped() {
     let Set { registry, layout, dir, .. } = set_up();
     let state = dir.path().join("containers");
     let sleeper = Sleeper::start();
-    registry.register(name("a"), Policies::default(), sleeper.pidfd(), Vec::new()).unwrap();
+    registry.register(name("a"), PolicyChoices::default(), sleeper.pidfd(), Vec::new()).unwrap();
     let record: serde_json::Value =
         serde_json::from_slice(&std::fs::read(state.join("a.json")).unwrap()).unwrap();
     drop(registry);
@@ -305,4 +314,68 @@ fn records_of_another_boot_or_process_are_dropped() {
         assert!(registry.is_empty(), "{field}");
         assert!(!state.join("a.json").exists(), "{field}");
     }
+}
+
+fn change(key: &str, value: Option<&str>) -> PolicyChange {
+    PolicyChange { key: key.to_owned(), value: value.map(str::to_owned) }
+}
+
+fn layers(text: &str) -> Layers {
+    let config = Config::parse(text.as_bytes(), Path::new("/c")).unwrap();
+    Layers { config, file: "/c".into(), ..Layers::default() }
+}
+
+#[test]
+fn choices_are_kept_and_the_configuration_counts_for_the_rest() {
+    let set = set_up();
+    set.registry.configure(layers("[defaults]\nswap = \"hide\"\n[containers.\"w*\"]\ncpus = \"cpuset\"\n"));
+    let sleeper = Sleeper::start();
+    let entry = set.register("web", &sleeper).unwrap();
+    let get = |entry: &Entry| PolicyKey::CONTAINER.map(|key| entry.policies.get().get(key).unwrap());
+    assert_eq!(get(&entry), ["cpuset", "physical", "hide", "container", "zero"]);
+    let web = name("web");
+    set.registry.choose(&web, &[change("swap", Some("show")), change("numbering", Some("compact"))]).unwrap();
+    assert_eq!(get(&entry), ["cpuset", "compact", "show", "container", "zero"]);
+    // All or nothing.
+    let refused = set.registry.choose(&web, &[change("swap", None), change("cpus", Some("all"))]);
+    assert!(matches!(refused, Err(RegistryError::Policy(_))), "{refused:?}");
+    assert_eq!(get(&entry), ["cpuset", "compact", "show", "container", "zero"]);
+    let nobody = set.registry.choose(&name("nobody"), &[]);
+    assert!(matches!(nobody, Err(RegistryError::NoSuchContainer(_))));
+    // What was not chosen follows the configuration, here and for those that nobody registered.
+    set.registry.configure(layers("[defaults]\nuptime = \"host\"\nswap = \"hide\"\n"));
+    assert_eq!(get(&entry), ["quota", "compact", "show", "host", "zero"]);
+    assert_eq!(set.registry.defaults().get().get(PolicyKey::Swap), Some("hide"));
+    set.registry.choose(&web, &[change("swap", None)]).unwrap();
+    assert_eq!(get(&entry), ["quota", "compact", "hide", "host", "zero"]);
+    // A later daemon knows the choices, and no more: the rest is its own configuration's.
+    let kept = set.state().join("web.json");
+    let record = std::fs::read(&kept).unwrap();
+    let Set { registry, layout, dir, .. } = set;
+    drop((entry, registry));
+    std::fs::write(&kept, &record).unwrap();
+    let later = Registry::open(layout, &dir.path().join("containers")).unwrap();
+    let entry = later.by_name(&web).unwrap();
+    assert_eq!(get(&entry), ["quota", "compact", "show", "container", "zero"]);
+    later.configure(layers("[containers.web]\ncounters = \"host\"\n"));
+    assert_eq!(get(&entry), ["quota", "compact", "show", "container", "host"]);
+}
+
+/// A record of a daemon that knew no choices holds all policies: they are the container's own then.
+#[test]
+fn records_of_an_older_daemon_are_understood() {
+    let Set { registry, layout, dir, .. } = set_up();
+    let state = dir.path().join("containers");
+    let sleeper = Sleeper::start();
+    registry.register(name("a"), PolicyChoices::default(), sleeper.pidfd(), Vec::new()).unwrap();
+    let file = state.join("a.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    drop(registry);
+    assert_eq!(record["policies"], serde_json::json!({}));
+    record["policies"] = serde_json::to_value(crate::model::Policies::default()).unwrap();
+    std::fs::write(&file, record.to_string()).unwrap();
+    let registry = Registry::open(layout, &state).unwrap();
+    registry.configure(layers("[defaults]\ncpus = \"cpuset\"\n"));
+    let entry = registry.by_name(&name("a")).unwrap();
+    assert_eq!(entry.policies.get(), crate::model::Policies::default());
 }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::message::{
-    ClientHello, ContainerInfo, Hello, Refusal, RefusalKind, Registered, Reply, Request, ShowTarget, Status,
-    VERSION,
+    ClientHello, ConfigInfo, ContainerInfo, Hello, Refusal, RefusalKind, Registered, Reply, Request,
+    ShowTarget, Status, VERSION, ViewInfo,
 };
 use super::paths::Paths;
 use super::wire::{self, WireError};
-use crate::model::{ContainerName, Policies};
+use crate::model::{ContainerName, PolicyChange, PolicyChoices};
 
 /// How long a client waits for one message of the daemon: it may have to read a thousand groups first, on a
 /// machine that is short of CPU.
@@ -82,8 +82,8 @@ impl ControlError {
 pub struct Registration<'a> {
     /// The name, which must be free.
     pub name: ContainerName,
-    /// The container's choices.
-    pub policies: Policies,
+    /// The container's own choices.
+    pub policies: PolicyChoices,
     /// pidfd of the container's init.
     pub pidfd: BorrowedFd<'a>,
     /// One open directory per cgroup hierarchy; the init must be in each of these groups.
@@ -134,12 +134,22 @@ impl Client {
 
     /// All registered containers, sorted by name.
     pub fn list(&self) -> Result<Vec<ContainerInfo>, ControlError> {
-        match self.ask(&Request::List, &[])? {
-            Answer::Bytes(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| self.wire_error(WireError::Json(error)))
-            }
-            Answer::Reply(_) => Err(self.out_of_turn()),
-        }
+        self.json(&Request::List)
+    }
+
+    /// The policies that count for the target.
+    pub fn view(&self, target: ShowTarget) -> Result<ViewInfo, ControlError> {
+        self.json(&Request::View { target })
+    }
+
+    /// Changes a registered container's own choices, all of them or none; what counts then.
+    pub fn choose(&self, name: &ContainerName, changes: Vec<PolicyChange>) -> Result<ViewInfo, ControlError> {
+        self.json(&Request::Choose { name: name.clone(), changes })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Result<ConfigInfo, ControlError> {
+        self.json(&Request::Config)
     }
 
     /// The bytes that the target reads from this file; `file` is a path below the mount point.
@@ -162,6 +172,15 @@ impl Client {
     /// forced. Returns when the daemon has taken the order; it is gone when its [`Hello::pid`] is.
     pub fn umount(&self, force: bool) -> Result<(), ControlError> {
         self.done(&Request::Umount { force })
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, request: &Request) -> Result<T, ControlError> {
+        match self.ask(request, &[])? {
+            Answer::Bytes(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| self.wire_error(WireError::Json(error)))
+            }
+            Answer::Reply(_) => Err(self.out_of_turn()),
+        }
     }
 
     fn done(&self, request: &Request) -> Result<(), ControlError> {

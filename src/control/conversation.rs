@@ -17,9 +17,25 @@ pub(super) struct Service {
     pub deadline: Duration,
 }
 
+/// Serves one client over a connection that is there already, without a look at who it is: for fuzzing.
+#[doc(hidden)]
+pub fn talk_unchecked(
+    socket: BorrowedFd<'_>,
+    hello: Hello,
+    handler: Arc<dyn Handler>,
+    deadline: Duration,
+) -> Result<(), WireError> {
+    Service { hello, handler, deadline }.talk(socket)
+}
+
 enum Answer {
     Reply(Reply),
     Bytes(Vec<u8>),
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Answer, Refusal> {
+    let bytes = serde_json::to_vec(value);
+    bytes.map(Answer::Bytes).map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))
 }
 
 impl Service {
@@ -29,6 +45,10 @@ impl Service {
             self.refuse(socket, refusal);
             return Ok(());
         }
+        self.talk(socket)
+    }
+
+    fn talk(&self, socket: BorrowedFd<'_>) -> Result<(), WireError> {
         let greeting: ClientHello = self.expect(socket, 0, |frame| frame.parse())?;
         self.send(socket, &Reply::Hello(self.hello.clone()))?;
         if greeting.version != VERSION {
@@ -99,10 +119,10 @@ impl Service {
                 handler.unregister(&name)?;
                 Answer::Reply(Reply::Done)
             }
-            Request::List => Answer::Bytes(
-                serde_json::to_vec(&handler.list())
-                    .map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?,
-            ),
+            Request::List => json(&handler.list())?,
+            Request::View { target } => json(&handler.view(&target)?)?,
+            Request::Choose { name, changes } => json(&handler.choose(&name, &changes)?)?,
+            Request::Config => json(&handler.config())?,
             Request::Show { target, file } => Answer::Bytes(handler.show(&target, &file)?),
             Request::Status => Answer::Reply(Reply::Status(handler.status())),
             Request::Umount { force } => {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ContainerName, HostPid, Nsec, Policies};
+use crate::config::{Layers, Setting};
+use crate::model::{ContainerName, HostPid, Nsec, Policies, PolicyChange, PolicyChoices};
 
 /// The protocol's version: raised when an older peer could misunderstand.
 pub const VERSION: u32 = 1;
@@ -44,9 +45,9 @@ pub enum Request {
     Register {
         /// The name, which must be free.
         name: ContainerName,
-        /// Its choices.
+        /// Its own choices.
         #[serde(default)]
-        policies: Policies,
+        policies: PolicyChoices,
     },
     /// Ends a registration.
     Unregister {
@@ -62,6 +63,20 @@ pub enum Request {
         /// Path below the mount point, such as `proc/meminfo`.
         file: String,
     },
+    /// The policies that count for a target; the bytes are JSON, a [`ViewInfo`].
+    View {
+        /// Whose.
+        target: ShowTarget,
+    },
+    /// Changes a registered container's own choices; the answer is that of [`Self::View`].
+    Choose {
+        /// Whose.
+        name: ContainerName,
+        /// In what: all of them or none.
+        changes: Vec<PolicyChange>,
+    },
+    /// The configuration in force; the bytes are JSON, a [`ConfigInfo`].
+    Config,
     /// How the daemon is.
     Status,
     /// Unmount and end.
@@ -101,10 +116,62 @@ pub struct ContainerInfo {
     pub slot: u32,
     /// Its group directories, one per hierarchy.
     pub groups: Vec<PathBuf>,
-    /// Its choices.
+    /// The policies that count for it.
     pub policies: Policies,
     /// CLOCK_BOOTTIME at which its init started.
     pub start: Nsec,
+}
+
+/// The policies that count for one container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewInfo {
+    /// Its name, where it is registered. Others have no choices of their own.
+    pub container: Option<ContainerName>,
+    /// It has a time namespace, which decides about its uptime whatever the policy (rule T1).
+    #[serde(default)]
+    pub time_namespace: bool,
+    /// Each policy with its value and where that comes from.
+    pub settings: Vec<Setting>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigInfo {
+    /// The file that is read at the start and at SIGHUP.
+    pub file: PathBuf,
+    /// Whether it was there when it was read last. Where nobody named it, it need not be.
+    #[serde(default)]
+    pub found: bool,
+    /// Why what stands in it now is not in force, since the last SIGHUP.
+    pub error: Option<String>,
+    /// What counts where no container and no section for its name says otherwise.
+    pub defaults: Vec<Setting>,
+    /// The sections for names, in the order in which they are asked.
+    pub containers: Vec<NamedSettings>,
+}
+
+impl ConfigInfo {
+    /// What these say. A path that is not UTF-8 is told approximately.
+    #[must_use]
+    pub fn new(layers: &Layers, error: Option<String>) -> Self {
+        let sections = layers.named().into_iter();
+        Self {
+            file: layers.file.to_string_lossy().into_owned().into(),
+            found: layers.found,
+            error,
+            defaults: layers.defaults(),
+            containers: sections.map(|(section, settings)| NamedSettings { section, settings }).collect(),
+        }
+    }
+}
+
+/// One section `[containers.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedSettings {
+    /// `containers.NAME`.
+    pub section: String,
+    /// What it sets.
+    pub settings: Vec<Setting>,
 }
 
 /// How the daemon is.
@@ -116,6 +183,39 @@ pub struct Status {
     pub mount_namespaces: usize,
     /// Virtual files open now.
     pub open_files: usize,
+    /// The process that answers reads.
+    #[serde(default)]
+    pub worker: WorkerInfo,
+}
+
+/// How the workers of a daemon have fared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Its pid.
+    pub pid: u64,
+    /// Workers that died before it, or were killed since they hung.
+    pub deaths: u64,
+    /// How the last of them ended.
+    pub last_end: Option<String>,
+    /// Workers that took over from a living one.
+    pub upgrades: u64,
+    /// New ones that could not.
+    pub failed_upgrades: u64,
+    /// Workers keep dying, so that reads are answered from the host's files.
+    pub degraded: bool,
+    /// systemd keeps the connection, so that even the main process may be replaced.
+    #[serde(default)]
+    pub stored: bool,
+    /// The kernel sends requests again that a dead worker left unanswered (Linux 6.9).
+    pub resend: bool,
+    /// Requests that were sent again.
+    pub resent: u64,
+    /// Requests that were in flight when a worker died.
+    pub in_flight_at_deaths: u64,
+    /// Requests that were interrupted, since the kernel cannot send them again.
+    pub interrupted: u64,
+    /// Requests that were answered plainly, since they had ended the worker twice.
+    pub plain_answers: u64,
 }
 
 /// Why the daemon did not do as asked.

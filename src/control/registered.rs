@@ -12,7 +12,7 @@ impl Entry {
             pid: self.init,
             slot: self.slot,
             groups: self.group_dirs.iter().map(|path| path.to_string_lossy().into_owned().into()).collect(),
-            policies: self.policies,
+            policies: self.policies.get(),
             start: self.init_start,
         }
     }
@@ -24,6 +24,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::NameTaken { .. } => RefusalKind::NameTaken,
             RegistryError::NoSuchContainer(_) => RefusalKind::NotFound,
             RegistryError::Verify(_) => RefusalKind::BadDescriptor,
+            RegistryError::Policy(_) => RefusalKind::Malformed,
             RegistryError::Cgroup(_) | RegistryError::Full | RegistryError::Io { .. } => RefusalKind::Failed,
         };
         Self::new(kind, error.to_string())

@@ -15,9 +15,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::client;
 use super::conversation::Service;
-use super::message::{ContainerInfo, Hello, Refusal, RefusalKind, Registered, ShowTarget, Status, VERSION};
+use super::message::{
+    ConfigInfo, ContainerInfo, Hello, Refusal, RefusalKind, Registered, ShowTarget, Status, VERSION, ViewInfo,
+};
 use super::paths::Paths;
-use crate::model::{ContainerName, Nsec, Policies};
+use crate::model::{ContainerName, Nsec, PolicyChange, PolicyChoices};
 
 /// Clients served at once; the next one is refused at once.
 pub const MAX_CLIENTS: usize = 32;
@@ -32,8 +34,8 @@ pub const STOP_PATIENCE: Duration = Duration::from_millis(2500);
 pub struct RegisterRequest {
     /// The name.
     pub name: ContainerName,
-    /// The container's choices.
-    pub policies: Policies,
+    /// The container's own choices.
+    pub policies: PolicyChoices,
     /// pidfd of its init.
     pub pidfd: OwnedFd,
     /// One directory per cgroup hierarchy.
@@ -50,6 +52,12 @@ pub trait Handler: Send + Sync {
     fn list(&self) -> Vec<ContainerInfo>;
     /// The bytes the target reads; `file` is a path below the mount point.
     fn show(&self, target: &ShowTarget, file: &str) -> Result<Vec<u8>, Refusal>;
+    /// The policies that count for the target.
+    fn view(&self, target: &ShowTarget) -> Result<ViewInfo, Refusal>;
+    /// Changes a registered container's own choices.
+    fn choose(&self, name: &ContainerName, changes: &[PolicyChange]) -> Result<ViewInfo, Refusal>;
+    /// The configuration in force.
+    fn config(&self) -> ConfigInfo;
     /// How the daemon is.
     fn status(&self) -> Status;
     /// Asks the daemon to unmount and end; it does so after the answer.
@@ -81,7 +89,10 @@ pub enum ServerError {
 pub struct Server {
     paths: Paths,
     listener: OwnedFd,
-    lock: OwnedFd,
+    /// With whoever bound the socket.
+    lock: Option<OwnedFd>,
+    /// The daemon's pid as clients are told it.
+    pid: i32,
     deadline: Duration,
 }
 
@@ -121,7 +132,19 @@ impl Server {
         // The directory is 0700 already, so nobody else can come in between.
         rustix::fs::chmod(&paths.socket, Mode::RUSR | Mode::WUSR).map_err(errno(&paths.socket))?;
         listen(&listener, 128).map_err(errno(&paths.socket))?;
-        Ok(Self { paths, listener, lock, deadline: DEADLINE })
+        Ok(Self { paths, listener, lock: Some(lock), pid: own_pid(), deadline: DEADLINE })
+    }
+
+    /// A socket that another process of this daemon has bound, and keeps the lock of.
+    #[must_use]
+    pub const fn adopt(paths: Paths, listener: OwnedFd, pid: i32) -> Self {
+        Self { paths, listener, lock: None, pid, deadline: DEADLINE }
+    }
+
+    /// The socket and the lock, for one who keeps them for other processes.
+    #[must_use]
+    pub fn into_parts(self) -> (OwnedFd, Option<OwnedFd>) {
+        (self.listener, self.lock)
     }
 
     /// Where it listens.
@@ -141,7 +164,7 @@ impl Server {
         let hello = Hello {
             version: VERSION,
             build: super::build_id().to_owned(),
-            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            pid: self.pid,
             mount: self.paths.mount.clone(),
             started: boottime(),
         };
@@ -195,7 +218,12 @@ impl Running {
     /// have their answers: the one that asked for this end is among them. Waits [`STOP_PATIENCE`] at most; not
     /// to be called by a [`Handler`].
     pub fn stop(mut self) {
-        self.end();
+        self.end(true);
+    }
+
+    /// The same, but leaves the socket for the next one, who finds there who came in the meantime.
+    pub fn leave(mut self) {
+        self.end(false);
     }
 
     /// Clients that are being served now.
@@ -204,9 +232,9 @@ impl Running {
         self.clients.load(Ordering::Acquire)
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, for_good: bool) {
         let Some(thread) = self.thread.take() else { return };
-        if let Err(error) = std::fs::remove_file(&self.paths.socket) {
+        if for_good && let Err(error) = std::fs::remove_file(&self.paths.socket) {
             log::debug!("{}: {error}", self.paths.socket.display());
         }
         match rustix::io::write(&*self.stop, &1u64.to_ne_bytes()) {
@@ -226,7 +254,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.end();
+        self.end(true);
     }
 }
 
@@ -267,6 +295,10 @@ fn admit(socket: OwnedFd, clients: &Arc<AtomicUsize>, service: &Arc<Service>) {
     if let Err(error) = spawned {
         log::warn!("control socket: no thread for a client: {error}");
     }
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// CLOCK_BOOTTIME now.

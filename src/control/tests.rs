@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::message::{ClientHello, Reply, Request, VERSION};
 use super::wire::{self, MAX_FDS, MAX_FRAME};
 use super::*;
-use crate::model::{ContainerName, HostPid, Nsec, Policies};
+use crate::model::{ContainerName, HostPid, Nsec, Numbering, Policies, PolicyChange, PolicyChoices};
 
 /// Remembers what it was asked.
 #[derive(Default)]
 struct Recorder {
-    registered: Mutex<Vec<(ContainerName, Policies, usize)>>,
+    registered: Mutex<Vec<(ContainerName, PolicyChoices, usize)>>,
     forced: Mutex<Vec<bool>>,
 }
 
@@ -52,8 +52,28 @@ impl Handler for Recorder {
     fn show(&self, _: &ShowTarget, file: &str) -> Result<Vec<u8>, Refusal> {
         Ok(file.as_bytes().repeat(50_000))
     }
+    fn view(&self, target: &ShowTarget) -> Result<ViewInfo, Refusal> {
+        match target {
+            ShowTarget::Name(name) => Ok(ViewInfo {
+                container: Some(name.clone()),
+                time_namespace: true,
+                settings: crate::config::Layers::default().defaults(),
+            }),
+            _ => Err(Refusal::new(RefusalKind::NotFound, "not there")),
+        }
+    }
+    fn choose(&self, name: &ContainerName, changes: &[PolicyChange]) -> Result<ViewInfo, Refusal> {
+        let mut choices = PolicyChoices::default();
+        for change in changes {
+            change.apply(&mut choices).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
+        }
+        self.view(&ShowTarget::Name(name.clone()))
+    }
+    fn config(&self) -> ConfigInfo {
+        ConfigInfo { error: Some("x".repeat(100_000)), ..ConfigInfo::default() }
+    }
     fn status(&self) -> Status {
-        Status { containers: 3, mount_namespaces: 2, open_files: 1 }
+        Status { containers: 3, mount_namespaces: 2, open_files: 1, ..Status::default() }
     }
     fn umount(&self, force: bool) -> Result<(), Refusal> {
         self.forced.lock().unwrap().push(force);
@@ -123,7 +143,7 @@ fn every_request_arrives_and_is_answered() {
     assert_eq!(client.hello().build, build_id());
     assert_eq!(client.hello().mount, set.paths.mount);
     let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
-    let policies = Policies { numbering: crate::model::Numbering::Compact, ..Policies::default() };
+    let policies = PolicyChoices { numbering: Some(Numbering::Compact), ..Default::default() };
     let registration = |text: &str| Registration {
         name: name(text),
         policies,
@@ -137,6 +157,15 @@ fn every_request_arrives_and_is_answered() {
     assert_eq!(taken.refusal(), Some(RefusalKind::NameTaken));
     assert_eq!(taken.to_string(), "the daemon refused: taken is taken");
     assert_eq!(client.unregister(&name("x")).unwrap_err().refusal(), Some(RefusalKind::NotFound));
+    let view = client.view(ShowTarget::Name(name("web"))).unwrap();
+    assert_eq!((view.container, view.settings.len()), (Some(name("web")), 6));
+    let gone = client.view(ShowTarget::Pid(HostPid::new(1).unwrap())).unwrap_err();
+    assert_eq!(gone.refusal(), Some(RefusalKind::NotFound));
+    let change = |value: &str| PolicyChange { key: "cpus".into(), value: Some(value.into()) };
+    assert_eq!(client.choose(&name("web"), vec![change("cpuset")]).unwrap().container, Some(name("web")));
+    let refused = client.choose(&name("web"), vec![change("all")]).unwrap_err();
+    assert_eq!(refused.refusal(), Some(RefusalKind::Malformed));
+    assert_eq!(client.config().unwrap().error.map(|error| error.len()), Some(100_000));
     assert_eq!(client.status().unwrap().containers, 3);
     assert_eq!(client.umount(false).unwrap_err().refusal(), Some(RefusalKind::InUse));
     client.umount(true).unwrap();
@@ -275,6 +304,30 @@ fn oversize_and_malformed_messages_are_refused() {
     set.client();
 }
 
+/// A launcher of before policies could be chosen sends all of them; one of after may send some that we do not know.
+#[test]
+fn registrations_of_other_builds_are_understood() {
+    let set = set_up();
+    let all = r#""cpus":"quota","numbering":"physical","swap":"show","uptime":"container","counters":"zero""#;
+    let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+    for policies in [
+        "",
+        ",\"policies\":{}",
+        ",\"policies\":{\"later\":\"x\",\"swap\":\"hide\"}",
+        &format!(",\"policies\":{{{all}}}"),
+    ] {
+        let stream = set.raw();
+        hello(&stream);
+        let request = format!("{{\"register\":{{\"name\":\"web\"{policies}}}}}");
+        wire::send_frame(stream.as_fd(), request.as_bytes(), &[null.as_fd()], soon()).unwrap();
+        assert!(matches!(reply(&stream), Reply::Registered(_)), "{policies}");
+    }
+    let none = PolicyChoices::default();
+    let hide = PolicyChoices { swap: Some(crate::model::SwapPolicy::Hide), ..none };
+    let registered: Vec<_> = set.recorder.registered.lock().unwrap().iter().map(|(_, own, _)| *own).collect();
+    assert_eq!(registered, [none, none, hide, Policies::default().into()]);
+}
+
 #[test]
 fn another_version_is_told_ours() {
     let set = set_up();
@@ -318,7 +371,8 @@ fn unwanted_descriptors_are_closed() {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
     let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
     assert!(control.push(rustix::net::SendAncillaryMessage::ScmRights(&fds)));
-    let body = serde_json::to_vec(&Request::Register { name: name("web"), policies: Policies::default() });
+    let body =
+        serde_json::to_vec(&Request::Register { name: name("web"), policies: PolicyChoices::default() });
     let body = body.unwrap();
     let bytes = [&(body.len() as u32).to_le_bytes()[..], &body].concat();
     let iov = [std::io::IoSlice::new(&bytes)];
@@ -327,12 +381,12 @@ fn unwanted_descriptors_are_closed() {
     // A registration that the handler refuses.
     let groups = vec![read.as_fd(); 5];
     let registration =
-        Registration { name: name("taken"), policies: Policies::default(), pidfd: read.as_fd(), groups };
+        Registration { name: name("taken"), policies: PolicyChoices::default(), pidfd: read.as_fd(), groups };
     set.client().register(registration).unwrap_err();
     // A registration without descriptors.
     let stream = set.raw();
     hello(&stream);
-    let request = Request::Register { name: name("web"), policies: Policies::default() };
+    let request = Request::Register { name: name("web"), policies: PolicyChoices::default() };
     wire::send_json(stream.as_fd(), &request, &[], soon()).unwrap();
     assert_eq!(refused(&stream), RefusalKind::BadDescriptor);
     // The client threads may still be closing.
@@ -363,6 +417,15 @@ impl Handler for Arc<Ending> {
     }
     fn show(&self, _: &ShowTarget, _: &str) -> Result<Vec<u8>, Refusal> {
         Ok(Vec::new())
+    }
+    fn view(&self, _: &ShowTarget) -> Result<ViewInfo, Refusal> {
+        Err(Refusal::new(RefusalKind::Failed, ""))
+    }
+    fn choose(&self, _: &ContainerName, _: &[PolicyChange]) -> Result<ViewInfo, Refusal> {
+        Err(Refusal::new(RefusalKind::Failed, ""))
+    }
+    fn config(&self) -> ConfigInfo {
+        ConfigInfo::default()
     }
     fn status(&self) -> Status {
         Status::default()

@@ -119,20 +119,21 @@ pub fn send_frame(
 pub fn receive(socket: BorrowedFd<'_>, max_fds: usize, deadline: Instant) -> Result<Frame, WireError> {
     let mut fds = Vec::new();
     let mut header = [0; 4];
-    match fill(socket, &mut header, &mut fds, max_fds, deadline) {
-        Err(WireError::Truncated) if header == [0; 4] && fds.is_empty() => return Err(WireError::Closed),
-        other => other?,
-    }
+    fill(socket, &mut header, &mut fds, max_fds, deadline)?;
     let len = u32::from_le_bytes(header) as usize;
     if len > MAX_FRAME {
         return Err(WireError::TooLarge(len));
     }
     let mut bytes = vec![0; len];
-    fill(socket, &mut bytes, &mut fds, max_fds, deadline)?;
+    match fill(socket, &mut bytes, &mut fds, max_fds, deadline) {
+        Err(WireError::Closed) => return Err(WireError::Truncated), // after the length
+        other => other?,
+    }
     Ok(Frame { bytes, fds })
 }
 
-/// Fills `buffer` and collects descriptors; those of a refused message are closed with `fds`.
+/// Fills `buffer` and collects descriptors; those of a refused message are closed with `fds`. An end before the first
+/// byte is [`WireError::Closed`].
 fn fill(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -166,7 +167,7 @@ fn fill(
             return Err(WireError::UnexpectedFds);
         }
         if message.bytes == 0 {
-            return Err(WireError::Truncated);
+            return Err(if filled == 0 { WireError::Closed } else { WireError::Truncated });
         }
         filled += message.bytes;
         // One byte at a time never blocks, so the deadline is looked at here too.

@@ -80,7 +80,7 @@ pub fn inspect(path: &Path) -> Result<Found, MountError> {
             None => Ok(Found::Free),
             Some(_) => Err(MountError::NotEmpty(path.to_owned())),
         },
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(Found::Dead),
+        Err(error) if has_ended(&error) => Ok(Found::Dead),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             fs::create_dir_all(path).map_err(unusable)?;
             Ok(Found::Free)
@@ -93,7 +93,27 @@ pub fn inspect(path: &Path) -> Result<Found, MountError> {
 /// a directory always goes to the daemon: to be asked only where no daemon of ours could be there and hang.
 #[must_use]
 pub fn is_dead(path: &Path) -> bool {
-    fs::read_dir(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    fs::read_dir(path).is_err_and(|error| has_ended(&error))
+}
+
+/// ENOTCONN after the end of a FUSE connection, ECONNABORTED for what was asked when it ended.
+fn has_ended(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
+}
+
+/// [`is_dead`] where a daemon may be there and not answer, such as one that is being restarted; `None` if it has not answered
+/// within `limit`. A thread of this process stays behind then, until the mount is answered or the process ends.
+#[must_use]
+pub fn is_dead_within(path: &Path, limit: std::time::Duration) -> Option<bool> {
+    let (send, answer) = std::sync::mpsc::channel();
+    let path = path.to_owned();
+    let asking = std::thread::Builder::new().name("is-dead".to_owned()).spawn(move || {
+        let _ = send.send(is_dead(&path)); // nobody may wait any more
+    });
+    let dead = answer.recv_timeout(limit).ok()?;
+    // It has nothing left to do but to end; whoever forks next wants to be alone.
+    let _ = asking.ok()?.join();
+    Some(dead)
 }
 
 /// Whether what `path` leads to lies on a mount of our type, and is its root.
@@ -113,14 +133,12 @@ fn mount_type(mountinfo: &str, id: u64) -> Option<&str> {
     line.split_once(" - ")?.1.split(' ').next()
 }
 
-/// Mounts the connection behind `device` on `path`, read-only.
-pub fn mount(path: &Path, device: &OwnedFd) -> Result<(), MountError> {
+/// Mounts the connection behind `device` on `path`, read-only unless `writable`. Without atime either way: it would be
+/// asked for after each read.
+pub fn mount(path: &Path, device: &OwnedFd, writable: bool) -> Result<(), MountError> {
     let data = format!("fd={},{}", device.as_raw_fd(), settings::MOUNT_DATA);
-    let flags = MsFlags::MS_RDONLY
-        | MsFlags::MS_NOSUID
-        | MsFlags::MS_NODEV
-        | MsFlags::MS_NOEXEC
-        | MsFlags::MS_NOATIME;
+    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
+    flags.set(MsFlags::MS_RDONLY, !writable);
     nix::mount::mount(Some("ownproc"), path, Some(settings::MOUNT_TYPE), flags, Some(data.as_str()))
         .map_err(|errno| MountError::Mount { path: path.to_owned(), errno })
 }
@@ -134,6 +152,33 @@ pub fn unmount(path: &Path) -> Result<(), MountError> {
 /// The device number of the mount: what mountinfo shows as major:minor for every mount of it, anywhere.
 pub fn device_number(path: &Path) -> std::io::Result<u64> {
     Ok(fs::metadata(path)?.dev())
+}
+
+/// The device number of what is mounted at a path, without asking its file system, which may have nobody to answer; `None` if
+/// the path leads nowhere. Allocates nothing.
+#[must_use]
+pub fn device_at(path: &std::ffi::CStr) -> Option<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(CWD, path, flags, StatxFlags::empty()).ok()?;
+    Some(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor))
+}
+
+/// Takes the mount away from `path`, lazily, and allocates nothing.
+pub fn unmount_at(path: &std::ffi::CStr) -> nix::Result<()> {
+    nix::mount::umount2(path, MntFlags::MNT_DETACH)
+}
+
+/// A mount of the device with this number over the host's own files, by the text of `/proc/self/mountinfo`: whoever serves
+/// it would wait for itself when it reads the host's file there.
+#[must_use]
+pub fn over_the_hosts_files(mountinfo: &str, device: u64) -> Option<PathBuf> {
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    mountinfo.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let (of, point) = (fields.next()?, Path::new(fields.nth(1)?));
+        (of == number && (point.starts_with("/proc") || point.starts_with("/sys"))).then(|| point.to_owned())
+    })
 }
 
 /// How many mount namespaces other than ours hold a mount of the device with this number: containers whose
@@ -194,6 +239,19 @@ mod tests {
         assert_eq!(mount_type(text, 30), Some("fuse.ownproc"));
         assert_eq!(mount_type(text, 31), Some("ext4"));
         assert_eq!(mount_type(text, 3), None);
+    }
+
+    #[test]
+    fn mounts_of_ours_over_the_hosts_files() {
+        let line = |device: &str, point: &str| {
+            format!("30 1 {device} / {point} rw shared:2 - fuse.ownproc ownproc ro\n")
+        };
+        let over = |text: &str| over_the_hosts_files(text, rustix::fs::makedev(0, 50));
+        assert_eq!(over(&(line("0:50", "/var/lib/ownproc") + &line("0:51", "/proc/meminfo"))), None);
+        assert_eq!(over(&line("0:50", "/procs")), None);
+        assert_eq!(over(&line("0:50", "/proc/meminfo")), Some("/proc/meminfo".into()));
+        assert_eq!(over(&line("0:50", "/sys/devices/system/cpu")), Some("/sys/devices/system/cpu".into()));
+        assert_eq!(over("junk\n\n1 2\n"), None);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::render::ProcFile;
+
 /// How long the kernel may trust a lookup or an attribute. Nothing in the tree ever changes its kind, and
 /// neither lookups nor attributes depend on who asks, so a day costs nothing; it spares a round trip per path
 /// component.
@@ -43,6 +45,15 @@ pub fn text_bound(host_len: u64, possible_cpus: u64, online_cpus: u64) -> u64 {
     all_online.saturating_add(all_online / 4).saturating_add(1024)
 }
 
+/// The least bound for a file: disks are plugged in after the start, and a container's file keeps those that are gone.
+#[must_use]
+pub const fn least_bound(file: ProcFile) -> u64 {
+    match file {
+        ProcFile::Diskstats => TAIL_REACHES,
+        _ => 0,
+    }
+}
+
 /// `st_blksize` that goes with a size from [`stat_size`]: a power of two, at least four times the size, so that
 /// programs read in one piece and never take the size for the length.
 #[must_use]
@@ -62,7 +73,7 @@ pub fn threads(online_cpus: usize) -> usize {
 pub const MOUNT_DATA: &str = "rootmode=40000,user_id=0,group_id=0,allow_other";
 
 /// The type that `/proc/self/mountinfo` shows.
-pub const MOUNT_TYPE: &str = "fuse.ownproc";
+pub use crate::model::MOUNT_TYPE;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
-//! Numbers for the paths below `sys/devices/system/cpu`, which differ between machines and kernels.
+//! Numbers for the paths below `sys/devices/system/cpu` and `.../node`, which differ between machines and kernels.
 //!
 //! A path's number is a hash of its text, so that every daemon on one host gives the same. Paths below a cpuN
-//! directory are numbered once for all N. Where two paths meet at a number, the one that sorts later moves on.
+//! or nodeN directory are numbered once for all N. Where two paths meet at a number, the one that sorts later moves on.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,13 +10,17 @@ use parking_lot::RwLock;
 
 use super::inode::MAX_PATH;
 
-/// Which of the two families of paths.
+/// Which family of paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Below `sys/devices/system/cpu`, the cpuN directories left out.
     Directory,
     /// Below `sys/devices/system/cpu/cpuN`.
     CpuN,
+    /// Below `sys/devices/system/node`, the nodeN directories left out.
+    Node,
+    /// Below `sys/devices/system/node/nodeN`.
+    NodeN,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +58,8 @@ fn hash(path: &str, step: u32) -> u32 {
 pub struct Paths {
     directory: RwLock<Table>,
     cpu_n: RwLock<Table>,
+    node: RwLock<Table>,
+    node_n: RwLock<Table>,
 }
 
 impl Paths {
@@ -61,6 +67,8 @@ impl Paths {
         match family {
             Family::Directory => &self.directory,
             Family::CpuN => &self.cpu_n,
+            Family::Node => &self.node,
+            Family::NodeN => &self.node_n,
         }
     }
 
@@ -100,6 +108,16 @@ pub fn cpu_number(name: &str) -> Option<u16> {
     u16::try_from(number).ok()
 }
 
+/// N of a directory name `nodeN`, if Linux could have a node of that number (MAX_NUMNODES is at most 1024).
+#[must_use]
+pub fn node_number(name: &str) -> Option<u16> {
+    let number = crate::readings::node_number(name).filter(|number| *number < MAX_NODES)?;
+    u16::try_from(number).ok()
+}
+
+/// Node numbers are below this: `CONFIG_NODES_SHIFT` is at most 10.
+pub const MAX_NODES: usize = 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +144,10 @@ mod tests {
         assert_eq!(cpu_number("cpu8191"), Some(8191));
         for other in ["cpu", "cpu01", "cpufreq", "cpuidle", "cpu8192", "cpu-1", "online", "cpu1x"] {
             assert_eq!(cpu_number(other), None, "{other}");
+        }
+        assert_eq!((node_number("node0"), node_number("node1023")), (Some(0), Some(1023)));
+        for other in ["node", "node00", "node1024", "cpu0"] {
+            assert_eq!(node_number(other), None, "{other}");
         }
     }
 }

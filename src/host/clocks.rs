@@ -40,15 +40,29 @@ impl ClockSource {
     #[must_use]
     pub fn now(&self) -> Clocks {
         match self {
-            Self::Kernel => Clocks {
-                boottime: read(ClockId::Boottime),
-                monotonic: read(ClockId::Monotonic),
-                realtime: read(ClockId::Realtime),
-            },
+            Self::Kernel => together(),
             Self::Fixed(clocks) => *clocks.lock(),
         }
     }
 }
+
+/// Reads the clocks so that they belong together: the boot time is the difference of two of them, and its second must not
+/// change because this thread was put off in between.
+fn together() -> Clocks {
+    let mut before = read(ClockId::Boottime);
+    for _ in 0..8 {
+        let (realtime, monotonic) = (read(ClockId::Realtime), read(ClockId::Monotonic));
+        let after = read(ClockId::Boottime);
+        if after.minus(before) <= TOGETHER {
+            return Clocks { boottime: before, monotonic, realtime };
+        }
+        before = after;
+    }
+    Clocks { boottime: before, monotonic: read(ClockId::Monotonic), realtime: read(ClockId::Realtime) }
+}
+
+/// Four readings of a clock take well below a microsecond.
+const TOGETHER: Nsec = Nsec(5_000);
 
 fn read(clock: ClockId) -> Nsec {
     let now = clock_gettime(clock);

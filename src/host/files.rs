@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::clocks::{ClockSource, Clocks};
 use super::error::HostError;
@@ -14,11 +14,32 @@ use super::process::Process;
 use super::syscpu::SysTree;
 use crate::cgroup::ParseError;
 use crate::cgroup::kept::{KeptFile, read_fd};
-use crate::model::{CpuSet, HostCpuinfo, HostMeminfo, HostPid, HostStat, Nsec};
+use crate::model::{
+    Bytes, CpuSet, DiskId, HostCpuinfo, HostDisks, HostMeminfo, HostNodes, HostPid, HostStat, Nsec,
+    PageSizes, PressureResource,
+};
+use crate::render::{SYS_CPU_PATHS, SYS_NODE_PATHS};
 
 /// How long the parsed `/proc/cpuinfo` and the shape of `/proc/stat` serve: both cost the kernel microseconds
 /// per CPU, and nothing in them but clock rates and host counters changes without a CPU going on- or offline.
 const SERVES_FOR: Nsec = Nsec(1_000_000_000);
+/// Files whose layout is the template of a container's: `/proc` names.
+const TEMPLATES: &[&str] = &[
+    "vmstat",
+    "zoneinfo",
+    "buddyinfo",
+    "slabinfo",
+    "schedstat",
+    "softirqs",
+    "interrupts",
+    "cgroups",
+    "modules",
+    "pressure/cpu",
+    "pressure/memory",
+    "pressure/io",
+    "pressure/irq",
+];
+
 /// How long `/proc/meminfo` serves. The kernel itself folds the counters behind it once a second
 /// (`vm.stat_interval`), so this adds nothing that could be noticed, and it spares a burst of reads a third of
 /// their cost.
@@ -30,6 +51,7 @@ pub struct Host {
     root: PathBuf,
     proc: OwnedFd,
     cpus: SysTree,
+    nodes: Option<SysTree>,
     clock: ClockSource,
     meminfo: KeptFile,
     stat: KeptFile,
@@ -42,7 +64,14 @@ pub struct Host {
     cached_cpuinfo: Cached<HostCpuinfo>,
     cached_stat: Cached<HostStat>,
     cached_meminfo: Cached<HostMeminfo>,
+    cached_nodes: Cached<HostNodes>,
+    diskstats: KeptFile,
+    cached_disks: Cached<HostDisks>,
+    templates: Vec<(KeptFile, Cached<String>)>,
     own_timens: Option<u64>,
+    page_sizes: PageSizes,
+    boot_id: OnceLock<[u8; 16]>,
+    jiffies_rate: OnceLock<u64>,
 }
 
 /// A parsed file with the time it was read at and the CPUs online then.
@@ -94,11 +123,17 @@ impl Host {
         let path = root.join("proc");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| HostError::io(&path, e))?;
-        let cpus = SysTree::open(&root.join("sys/devices/system/cpu"))?;
+        let cpus = SysTree::open(&root.join("sys/devices/system/cpu"), SYS_CPU_PATHS)?;
+        let nodes = match SysTree::open(&root.join("sys/devices/system/node"), SYS_NODE_PATHS) {
+            Ok(nodes) => Some(nodes),
+            Err(error) if error.errno() == libc::ENOENT => None, // a kernel without NUMA
+            Err(error) => return Err(error),
+        };
         let mut host = Self {
             root: root.to_owned(),
             proc,
             cpus,
+            nodes,
             clock,
             meminfo: KeptFile::new("meminfo"),
             stat: KeptFile::new("stat"),
@@ -111,7 +146,14 @@ impl Host {
             cached_cpuinfo: Cached::new(SERVES_FOR),
             cached_stat: Cached::new(SERVES_FOR),
             cached_meminfo: Cached::new(MEMINFO_SERVES_FOR),
+            cached_nodes: Cached::new(SERVES_FOR),
+            diskstats: KeptFile::new("diskstats"),
+            cached_disks: Cached::new(SERVES_FOR),
+            templates: TEMPLATES.iter().map(|name| (KeptFile::new(*name), Cached::new(SERVES_FOR))).collect(),
             own_timens: None,
+            page_sizes: page_sizes(root),
+            boot_id: OnceLock::new(),
+            jiffies_rate: OnceLock::new(),
         };
         host.own_timens = Process::open_self(&host).and_then(|own| own.namespace("time"));
         Ok(host)
@@ -134,10 +176,40 @@ impl Host {
         self.own_timens
     }
 
+    /// How large pages are: constants of the running kernel.
+    #[must_use]
+    pub const fn page_sizes(&self) -> PageSizes {
+        self.page_sizes
+    }
+
+    /// `/proc/sys/kernel/random/boot_id`: the same until the next boot.
+    pub fn boot_id(&self) -> Result<[u8; 16], HostError> {
+        if let Some(id) = self.boot_id.get() {
+            return Ok(*id);
+        }
+        let id = self.proc_file(&KeptFile::new("sys/kernel/random/boot_id"), parse::boot_id::boot_id)?;
+        Ok(*self.boot_id.get_or_init(|| id))
+    }
+
     /// `ROOT/sys/devices/system/cpu`.
     #[must_use]
     pub const fn cpus(&self) -> &SysTree {
         &self.cpus
+    }
+
+    /// `ROOT/sys/devices/system/node`; `None` where the kernel has no such directory.
+    #[must_use]
+    pub const fn node_tree(&self) -> Option<&SysTree> {
+        self.nodes.as_ref()
+    }
+
+    /// The nodes as `read` gives them, or as it gave them less than a second ago for the same online CPUs.
+    pub(super) fn cached_nodes(
+        &self,
+        read: impl FnOnce() -> Result<HostNodes, HostError>,
+    ) -> Result<Arc<HostNodes>, HostError> {
+        let online = self.online()?;
+        self.cached_nodes.get(self.clocks().monotonic, &online, read)
     }
 
     /// The clocks now.
@@ -172,6 +244,56 @@ impl Host {
         })
     }
 
+    /// The text of one of the files that are laid out as the host's (see `TEMPLATES`), at most one second old and never
+    /// older than the last change of the online CPUs. ENOENT for any other name.
+    pub fn template(&self, name: &str) -> Result<Arc<String>, HostError> {
+        let missing = || HostError::io(self.root.join("proc").join(name), rustix::io::Errno::NOENT);
+        let (file, cached) =
+            self.templates.iter().find(|(file, _)| file.name() == name).ok_or_else(missing)?;
+        let online = self.online()?;
+        cached.get(self.clocks().monotonic, &online, || {
+            self.proc_file(file, |text| Ok(String::from_utf8_lossy(text).into_owned()))
+        })
+    }
+
+    /// The disks in `/proc/diskstats`, at most one second old.
+    pub fn disks(&self) -> Result<Arc<HostDisks>, HostError> {
+        self.cached_disks.get(self.clocks().monotonic, &CpuSet::EMPTY, || {
+            self.proc_file(&self.diskstats, |text| Ok(parse::diskstats::diskstats(text)))
+        })
+    }
+
+    /// The name of a disk that is not in [`Self::disks`] (yet), by its link in `/sys/dev/block`.
+    #[must_use]
+    pub fn disk_name(&self, disk: DiskId) -> Option<String> {
+        let path = self.root.join("sys/dev/block").join(format!("{}:{}", disk.major, disk.minor));
+        let target = std::fs::read_link(path).ok()?;
+        // sysfs has no slash within a name: cciss!c0d0 is cciss/c0d0 elsewhere
+        Some(target.file_name()?.to_str()?.replace('!', "/"))
+    }
+
+    /// Opens `/proc/pressure/RESOURCE` for a trigger.
+    pub fn open_pressure(&self, resource: PressureResource) -> Result<OwnedFd, rustix::io::Errno> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK;
+        crate::cgroup::kept::open_beneath(self.proc.as_fd(), resource.host_file(), flags)
+    }
+
+    /// How many jiffies a second has (CONFIG_HZ), as far as its schedstat and clock tell. Once known it stays: a constant
+    /// of the kernel, while each look at it may come at a bad moment.
+    #[must_use]
+    pub fn jiffies_rate(&self) -> Option<u64> {
+        if let Some(known) = self.jiffies_rate.get() {
+            return Some(*known);
+        }
+        let rate = crate::render::jiffies_rate(&self.template("schedstat").ok()?, self.clocks().monotonic)?;
+        Some(*self.jiffies_rate.get_or_init(|| rate))
+    }
+
+    /// Takes over what another process has found out with [`Self::jiffies_rate`].
+    pub fn know_jiffies_rate(&self, rate: u64) {
+        let _ = self.jiffies_rate.set(rate); // what it found out itself is the same
+    }
+
     /// The second since 1970 in which the host booted.
     pub fn btime(&self) -> Result<u64, HostError> {
         self.stat_shape().map(|stat| stat.btime)
@@ -195,6 +317,14 @@ impl Host {
     /// The highest CPU number that the kernel is built for.
     pub fn kernel_max(&self) -> Result<u64, HostError> {
         self.sys_file(&self.kernel_max, crate::cgroup::parse::scalar::counter)
+    }
+
+    /// Whether there is such a file below `ROOT/proc`. It is not opened: for some the kernel works long before the first
+    /// byte comes.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        let found = rustix::fs::statat(&self.proc, name, AtFlags::empty());
+        !matches!(found, Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR))
     }
 
     /// The text of a file below `ROOT/proc` as it is now, appended to `out`, for those whose container is the
@@ -268,4 +398,12 @@ impl Host {
             .map_err(|miss| HostError::io(path(), miss.errno()))?
             .map_err(|source| HostError::Parse { path: path(), source })
     }
+}
+
+/// Page sizes do not depend on the root but for the one that is read below it; a kernel without transparent huge pages
+/// has no such file.
+fn page_sizes(root: &Path) -> PageSizes {
+    let huge = std::fs::read(root.join("sys/kernel/mm/transparent_hugepage/hpage_pmd_size"));
+    let huge = huge.ok().and_then(|text| crate::cgroup::parse::scalar::number(&text)).map(Bytes);
+    PageSizes::new(Bytes(rustix::param::page_size() as u64), huge)
 }

@@ -1,7 +1,10 @@
 //! Pure parsers of the host's files. No I/O, exact keys, no panic on any input.
 
+pub mod boot_id;
 pub mod cpuinfo;
+pub mod diskstats;
 pub mod meminfo;
+pub mod node;
 pub mod process;
 pub mod stat;
 
@@ -16,7 +19,8 @@ mod tests {
             for text in [text.as_slice(), word.as_bytes()] {
                 let _ = (meminfo::meminfo(text), stat::stat(text), cpuinfo::cpuinfo(text));
                 let _ = (process::stat(text), process::status(text), process::namespace(text));
-                let _ = process::timens_boottime(text);
+                let _ = (process::timens_boottime(text), boot_id::boot_id(text));
+                let _ = (node::total(&String::from_utf8_lossy(text)), diskstats::diskstats(text));
             }
         }
 

@@ -9,7 +9,7 @@ use super::clocks::ticks_to_nsec;
 use super::files::Host;
 use super::parse::process as parse;
 use crate::cgroup::kept::{open_beneath, read_fd};
-use crate::model::{HostPid, Nsec, TimensOffset};
+use crate::model::{HostPid, Nsec, TimeNamespace};
 
 /// A process (or thread), held by its directory in `/proc`: once it has ended every file in it gives ESRCH,
 /// also when its number is given to another process.
@@ -109,16 +109,17 @@ impl Process {
         parse::namespace(link.to_bytes())
     }
 
-    /// The boottime offset of the time namespace it lives in; `None` where that is the daemon's own.
+    /// The time namespace it lives in, with its boottime offset; `None` where that is the daemon's own.
     ///
     /// `timens_offsets` are those of the namespace for its children: they are its own only where both links
     /// agree (after `unshare` without a fork they do not).
     #[must_use]
-    pub fn timens(&self, host: &Host) -> Option<TimensOffset> {
+    pub fn timens(&self, host: &Host) -> Option<TimeNamespace> {
         let own = self.namespace("time")?;
         if Some(own) == host.own_timens() || Some(own) != self.namespace("time_for_children") {
             return None;
         }
-        self.read("timens_offsets", parse::timens_boottime).flatten()
+        let boottime = self.read("timens_offsets", parse::timens_boottime).flatten()?;
+        Some(TimeNamespace { inode: own, boottime })
     }
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::error::HostError;
 use crate::cgroup::kept::{open_beneath, read_fd};
+use crate::render::is_listed;
 
 /// Longer files are cut: sysfs itself prints at most a page (binary attributes apart).
 pub const LONGEST: usize = 64 * 1024;
@@ -39,14 +40,16 @@ pub struct SysEntry {
 pub struct SysTree {
     path: PathBuf,
     dir: OwnedFd,
+    shown: &'static [(&'static str, &'static str)],
 }
 
 impl SysTree {
-    /// Opens the top.
-    pub fn open(path: &Path) -> Result<Self, HostError> {
+    /// Opens the top. Of what is there only the paths in `shown` exist, and the directories above them (see
+    /// [`crate::render::is_listed`]).
+    pub fn open(path: &Path, shown: &'static [(&'static str, &'static str)]) -> Result<Self, HostError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| HostError::io(path, e))?;
-        Ok(Self { path: path.to_owned(), dir })
+        Ok(Self { path: path.to_owned(), dir, shown })
     }
 
     /// The top.
@@ -63,7 +66,8 @@ impl SysTree {
             .filter(|entry| entry.file_name() != c"." && entry.file_name() != c"..")
             .filter_map(|entry| {
                 let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-                Some(SysEntry { kind: kind(entry.file_type())?, name })
+                let shown = is_listed(self.shown, relative.join(&name).to_str()?);
+                shown.then_some(SysEntry { kind: kind(entry.file_type())?, name })
             })
             .collect();
         entries.sort();
@@ -98,6 +102,9 @@ impl SysTree {
         let name = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         let text = name.to_str().ok_or_else(outside)?;
         debug_assert_eq!(text.as_bytes(), name.as_os_str().as_bytes());
+        if text != "." && !is_listed(self.shown, text) {
+            return Err(HostError::io(self.path.join(relative), Errno::NOENT));
+        }
         open_beneath(self.dir.as_fd(), text, flags).map_err(|error| match error {
             Errno::XDEV => outside(),
             // with NOFOLLOW | PATH the last component may be a link; anything else on the way may not
@@ -125,14 +132,16 @@ mod tests {
         std::fs::create_dir(top.path().join("cpu0")).unwrap();
         std::fs::write(top.path().join("cpu0/online"), "1\n").unwrap();
         std::os::unix::fs::symlink("/etc", top.path().join("out")).unwrap();
-        let tree = SysTree::open(top.path()).unwrap();
+        std::fs::write(top.path().join("cpu0/state"), "5\n").unwrap();
+        let tree = SysTree::open(top.path(), &[("cpuN/online", ""), ("cpuN/x", ""), ("out", "")]).unwrap();
         let list = tree.list(Path::new("")).unwrap();
         assert_eq!(list.iter().map(|e| e.kind).collect::<Vec<_>>(), [SysKind::Directory, SysKind::Link]);
         assert_eq!(tree.read(Path::new("cpu0/online"), <[u8]>::to_vec).unwrap(), b"1\n");
         assert_eq!(tree.kind(Path::new("cpu0/online")).unwrap(), SysKind::File);
         assert_eq!(tree.kind(Path::new("out")).unwrap(), SysKind::Link);
         assert_eq!(tree.link(Path::new("out")).unwrap(), Path::new("/etc"));
-        for bad in ["out/passwd", "../x", "/etc/passwd", "nothing", "cpu0/../../x"] {
+        assert_eq!(tree.list(Path::new("cpu0")).unwrap().len(), 1, "what is not in the list is not there");
+        for bad in ["cpu0/state", "cpu0/x", "out/passwd", "../x", "/etc/passwd", "nothing", "cpu0/../../x"] {
             assert!(tree.read(Path::new(bad), |_| ()).is_err(), "{bad}");
             assert!(tree.list(Path::new(bad)).is_err(), "{bad}");
         }

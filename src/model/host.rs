@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cpuset::CpuSet;
 use super::units::Bytes;
 
 /// `/proc/meminfo` of the host: the template of every container's.
@@ -65,4 +66,24 @@ pub struct CpuinfoBlock {
     pub physical_id: Option<u64>,
     /// `core id`, likewise.
     pub core_id: Option<u64>,
+}
+
+/// The NUMA nodes of the host (`/sys/devices/system/node`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNodes {
+    /// The numbers of the nodes that are online.
+    pub online: CpuSet,
+    /// One entry for each of them, by number.
+    pub nodes: Vec<HostNode>,
+}
+
+/// One NUMA node of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNode {
+    /// N of `nodeN`.
+    pub number: usize,
+    /// Its CPUs that are online: `nodeN/cpulist`.
+    pub cpus: CpuSet,
+    /// `MemTotal` of `nodeN/meminfo`; 0 for a node without memory.
+    pub total: Bytes,
 }

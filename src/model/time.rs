@@ -9,6 +9,15 @@ pub struct TimensOffset {
     pub nanos: i128,
 }
 
+/// A time namespace other than the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeNamespace {
+    /// Its inode, as in the link `/proc/PID/ns/time`.
+    pub inode: u64,
+    /// Its boottime offset.
+    pub boottime: TimensOffset,
+}
+
 /// All that is read of the time side of one container in one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct TimeReading {
@@ -20,7 +29,7 @@ pub struct TimeReading {
     pub realtime: Nsec,
     /// CLOCK_BOOTTIME at the container's start: start of its init, or the time of registration. 0 for the host.
     pub start: Nsec,
-    /// The boottime offset of the container's time namespace; `None` where it lives in the host's.
+    /// The boottime offset of the reader's time namespace; `None` where it lives in the host's.
     pub timens: Option<TimensOffset>,
 }
 

@@ -83,6 +83,12 @@ impl Bytes {
         self.0 / 1024
     }
 
+    /// Without what is left over of a page of 4 KiB. Pages of other sizes are multiples of it.
+    #[must_use]
+    pub const fn whole_pages(self) -> Self {
+        Self(self.0 & !4095)
+    }
+
     /// From a number of 1024-byte units.
     #[must_use]
     pub const fn from_kib(kib: u64) -> Self {

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::files::cpus;
 use super::subject::Subject;
+use super::sysnode::{node_number, node_of_cpu};
 use crate::host::{Host, HostError, SysEntry, SysKind};
 use crate::model::Policies;
 use crate::render::{self, Rewriting, SYS_CPU_FILES, SysCpuFile};
@@ -24,6 +25,9 @@ pub fn sys_cpu_file(
         return host.cpus().read(relative, |text| out.extend_from_slice(text));
     }
     if let Some(file) = rendered(relative) {
+        if file == SysCpuFile::NohzFull {
+            return host.cpus().read(relative, |text| render::nohz_full(text, out));
+        }
         let kernel_max = if file == SysCpuFile::KernelMax { host.kernel_max()? } else { 0 };
         let (_, shown) = cpus(subject, host, policies)?;
         render::sys_cpu(file, &shown, kernel_max, out);
@@ -55,7 +59,17 @@ pub fn sys_cpu_list_dir(
 ) -> Result<Vec<SysEntry>, HostError> {
     let (_, shown) = cpus(subject, host, policies)?;
     if cpu_of(relative).is_some() {
-        return host.cpus().list(&physical(relative, &shown)?);
+        let path = physical(relative, &shown)?;
+        let mut entries = host.cpus().list(&path)?;
+        if relative.components().count() == 1 {
+            let node = cpu_of(&path).and_then(|cpu| node_of_cpu(cpu, subject, host, policies));
+            entries.retain(|entry| entry.name.to_str().and_then(node_number).is_none());
+            entries.extend(
+                node.map(|node| SysEntry { name: format!("node{node}").into(), kind: SysKind::Link }),
+            );
+            entries.sort();
+        }
+        return Ok(entries);
     }
     let mut entries = host.cpus().list(relative)?;
     if relative.components().next().is_none() {
@@ -78,7 +92,17 @@ pub fn sys_cpu_link(
         return host.cpus().link(relative);
     }
     let (_, shown) = cpus(subject, host, policies)?;
-    host.cpus().link(&physical(relative, &shown)?)
+    let path = physical(relative, &shown)?;
+    let name = relative.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match node_number(name) {
+        None => host.cpus().link(&path),
+        Some(node)
+            if cpu_of(&path).and_then(|cpu| node_of_cpu(cpu, subject, host, policies)) == Some(node) =>
+        {
+            Ok(format!("../../node/node{node}").into())
+        }
+        Some(_) => Err(HostError::io(relative, rustix::io::Errno::NOENT)),
+    }
 }
 
 /// Which of the rendered files it is, if any.
@@ -104,7 +128,12 @@ fn is_hidden_online(relative: &Path, shown: &ShownCpus) -> bool {
 /// N of `cpuN`; none for `cpufreq`, `cpuidle`, `cpu01`.
 #[must_use]
 pub fn cpu_number(name: &str) -> Option<usize> {
-    let digits = name.strip_prefix("cpu")?;
+    numbered("cpu", name)
+}
+
+/// The decimal number after a prefix; none where it is not written as the kernel writes it.
+pub(super) fn numbered(prefix: &str, name: &str) -> Option<usize> {
+    let digits = name.strip_prefix(prefix)?;
     let plain = !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_digit())
         && (digits == "0" || !digits.starts_with('0'));
@@ -123,6 +152,16 @@ fn physical(relative: &Path, shown: &ShownCpus) -> Result<PathBuf, HostError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn y6_a_hidden_cpu_is_not_online() {
+        let physical = crate::model::CpuSet::first(1);
+        let shown = ShownCpus { mask: physical.clone(), physical, ..ShownCpus::default() };
+        assert!(is_hidden_online(Path::new("cpu1/online"), &shown));
+        for other in ["cpu0/online", "cpu1/topology/online", "cpu1", "online"] {
+            assert!(!is_hidden_online(Path::new(other), &shown), "{other}");
+        }
+    }
 
     #[test]
     fn cpu_directories_are_told_from_others() {

@@ -56,7 +56,7 @@ pub fn cpuinfo(host: &HostCpuinfo, shown: &ShownCpus, out: &mut Vec<u8>) {
             continue;
         }
         for line in block.text.split_inclusive('\n') {
-            let key = line.split_once(':').map_or("", |(key, _)| key.trim_end());
+            let key = line.split_once(':').map_or("", |(key, _)| key.trim());
             let known = CPUINFO_LINES.iter().find(|(known, _)| *known == key).map(|(_, known)| *known);
             let value = match known {
                 Some(CpuinfoLine::Number) => Some(number as u64),

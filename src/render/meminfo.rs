@@ -81,7 +81,10 @@ pub const MEMINFO_LINES: &[MeminfoLine] = &[
     from("Mapped", "file_mapped", "total_mapped_file", |v| v.stat.file_mapped),
     from("Shmem", "shmem", "total_shmem", |v| v.stat.shmem),
     from("KReclaimable", "slab_reclaimable", "0", |v| v.stat.slab_reclaimable),
-    from("Slab", "slab", "0", |v| v.stat.slab),
+    // the sum of the two as they are shown: groups count slab in bytes, the kernel's file in pages
+    from("Slab", "slab_reclaimable + slab_unreclaimable", "0", |v| {
+        v.stat.slab_reclaimable.whole_pages().plus(v.stat.slab_unreclaimable.whole_pages())
+    }),
     from("SReclaimable", "slab_reclaimable", "0", |v| v.stat.slab_reclaimable),
     from("SUnreclaim", "slab_unreclaimable", "0", |v| v.stat.slab_unreclaimable),
     from("KernelStack", "kernel_stack", "0", |v| v.stat.kernel_stack),
@@ -147,15 +150,23 @@ pub fn meminfo(host: &HostMeminfo, view: &MemoryView, out: &mut Vec<u8>) {
                 out.push(b'\n');
             }
             Show::Zero => layout.write(line, 0, out),
-            Show::Size(size) => layout.write(line, size(view).kib(), out),
+            Show::Size(size) => layout.write(line, size(view).whole_pages().kib(), out),
             Show::Count(count) => layout.write(line, count(view), out),
         }
     }
 }
 
+/// What the line `key` shows where that is a size other than 0 and the host's own.
+pub(super) fn size(key: &str) -> Option<fn(&MemoryView) -> Bytes> {
+    match MEMINFO_LINES.iter().find(|known| known.key == key)?.show {
+        Show::Size(size) => Some(size),
+        Show::Count(_) | Show::Host | Show::Zero => None,
+    }
+}
+
 /// Where the parts of a line stand.
-struct Layout<'a> {
-    key: &'a str,
+pub(super) struct Layout<'a> {
+    pub(super) key: &'a str,
     /// First byte of the number.
     start: usize,
     /// First byte after it.
@@ -167,7 +178,10 @@ const KEY_END: usize = 16;
 const NUMBER_END: usize = KEY_END + 8;
 
 impl<'a> Layout<'a> {
-    fn of(line: &'a str) -> Option<Self> {
+    /// Where a count without a unit begins at least in the lines of a node: `HugePages_Total: %5u`, drivers/base/node.c.
+    pub(super) const NODE_COUNT_BEGIN: usize = 17;
+
+    pub(super) fn of(line: &'a str) -> Option<Self> {
         let (key, value) = line.split_once(':')?;
         let digits = value.trim_start_matches(' ');
         let start = line.len() - digits.len();
@@ -178,13 +192,19 @@ impl<'a> Layout<'a> {
     }
 
     fn write(&self, line: &str, value: u64, out: &mut Vec<u8>) {
+        self.write_in(line, value, self.key_end() + 3, out); // HugePages_*: three blanks, then 5 columns
+    }
+
+    /// Writes the line with another value; one without a unit begins at `count_begin` or after.
+    pub(super) fn write_in(&self, line: &str, value: u64, count_begin: usize, out: &mut Vec<u8>) {
         // A longer number stands out to the right, the host's too: where the field begins and ends is known.
         let begin = match (self.end == line.len(), self.key_end()) {
-            (true, key_end) => key_end + 3, // HugePages_*: three blanks, then 5 columns
+            (true, _) => count_begin,
             (false, key_end) if key_end <= KEY_END => KEY_END,
             (false, key_end) => key_end + 1,
         };
         let start = self.end.min(NUMBER_END).saturating_sub(width(value)).max(begin.min(self.start));
+        let start = start.max(self.key_end()); // a key of a later kernel may be longer than where counts begin
         out.extend_from_slice(self.key.as_bytes());
         out.push(b':');
         out.extend(std::iter::repeat_n(b' ', start - self.key_end()));

@@ -58,6 +58,13 @@ pub fn sys_cpu(file: SysCpuFile, shown: &ShownCpus, kernel_max: u64, out: &mut V
     }
 }
 
+/// `nohz_full`, whatever CPUs the host set apart: `(null)` on a kernel that knows the option and was not given it, as a
+/// machine of the container's own would say too; else empty.
+pub fn nohz_full(host: &[u8], out: &mut Vec<u8>) {
+    const NONE: &[u8] = b"(null)\n";
+    out.extend_from_slice(if host == NONE { NONE } else { b"\n" });
+}
+
 /// How a mirrored file inside `cpuN/` is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Rewriting {
@@ -141,7 +148,7 @@ fn translate(host: &CpuSet, shown: &ShownCpus) -> CpuSet {
     host.iter().filter_map(|cpu| shown.displayed(cpu)).collect()
 }
 
-fn push_list(set: &CpuSet, out: &mut Vec<u8>) {
+pub(super) fn push_list(set: &CpuSet, out: &mut Vec<u8>) {
     let _ = writeln!(out, "{set}");
 }
 

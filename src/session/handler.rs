@@ -3,18 +3,23 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::end::End;
+use super::page::Page;
+use super::policies::{self, Source};
 use super::serve::SessionError;
-use crate::containers::{Registry, Resolver};
+use crate::containers::{Registry, Resolver, View};
 use crate::control::{
-    ContainerInfo, Handler, Refusal, RefusalKind, RegisterRequest, Registered, ShowTarget, Status,
+    ConfigInfo, ContainerInfo, Handler, Refusal, RefusalKind, RegisterRequest, Registered, ShowTarget,
+    Status, ViewInfo, WorkerInfo,
 };
 use crate::fs::mount;
 use crate::fs::tree::Tree;
-use crate::model::ContainerName;
+use crate::model::{ContainerName, PolicyChange};
 
 /// Who would lose their files if the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,32 +38,60 @@ impl InUse {
     }
 }
 
+impl std::fmt::Display for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} registered container(s) and {} other mount namespace(s) hold its files",
+            self.containers, self.namespaces
+        )
+    }
+}
+
 /// The living daemon.
 #[derive(Debug)]
 pub struct Daemon {
     mountpoint: PathBuf,
     device: u64,
+    page: Page,
+    /// The connection to the kernel has ended.
+    disconnected: AtomicBool,
     registry: Arc<Registry>,
     resolver: Arc<Resolver>,
     tree: Arc<Tree>,
     /// Set once the daemon is going to end: from then on nobody is registered.
     closing: RwLock<bool>,
     wake: OwnedFd,
+    source: Source,
 }
 
 impl Daemon {
     /// A daemon whose mount is up.
     pub fn new(
         mountpoint: PathBuf,
+        page: Page,
         registry: Arc<Registry>,
         resolver: Arc<Resolver>,
         tree: Arc<Tree>,
+        source: Source,
     ) -> Result<Arc<Self>, SessionError> {
-        let device = mount::device_number(&mountpoint).map_err(SessionError::Start)?;
+        let device = page.head.mounted.load(Ordering::Relaxed);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| SessionError::Start(errno.into()))?;
         let closing = RwLock::new(false);
-        Ok(Arc::new(Self { mountpoint, device, registry, resolver, tree, closing, wake }))
+        let disconnected = AtomicBool::new(false);
+        Ok(Arc::new(Self {
+            mountpoint,
+            device,
+            page,
+            disconnected,
+            registry,
+            resolver,
+            tree,
+            closing,
+            wake,
+            source,
+        }))
     }
 
     /// Who holds our files.
@@ -73,7 +106,52 @@ impl Daemon {
     /// Whether the mount point shows our mount no more: somebody unmounted it by hand.
     #[must_use]
     pub fn mount_is_gone(&self) -> bool {
-        mount::device_number(&self.mountpoint).ok() != Some(self.device)
+        super::worker::device_at(&self.mountpoint) != Some(self.device)
+    }
+
+    /// The threads that answer have ended: nobody is connected any more, or they cannot read.
+    pub(super) fn connection_ended(&self, result: std::io::Result<()>) {
+        match result {
+            // The kernel says ENODEV when the last mount is gone, or somebody aborted the connection.
+            Ok(()) => self.disconnected.store(true, Ordering::Release),
+            Err(error) => {
+                log::error!("cannot read requests: {error}");
+                std::process::exit(1);
+            }
+        }
+        if let Err(errno) = rustix::io::write(&self.wake, &1u64.to_ne_bytes()) {
+            log::error!("eventfd: {errno}");
+        }
+    }
+
+    /// The exit code, if the connection has ended. It does with the last mount, and where somebody aborts it.
+    pub(super) fn broken(&self, gone: bool) -> Option<u8> {
+        if !self.disconnected.load(Ordering::Acquire) {
+            return None;
+        }
+        if !gone {
+            log::error!(
+                "{}: the connection to the kernel was aborted (by /sys/fs/fuse/connections?): its mounts are dead, serve again and \
+                 repair them with `ownproc attach --repair`",
+                self.mountpoint.display()
+            );
+        }
+        Some(u8::from(!gone))
+    }
+
+    /// Whose containers they are.
+    pub(super) fn resolver(&self) -> &Arc<Resolver> {
+        &self.resolver
+    }
+
+    /// Which there are.
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Reads the configuration again. One that is wrong changes nothing; it is logged, and `ownproc config` tells it.
+    pub fn reload(&self) {
+        self.source.reload(&self.registry);
     }
 
     /// Whether any container is registered.
@@ -104,6 +182,44 @@ impl Daemon {
     }
 }
 
+/// How the workers have fared.
+pub(super) fn worker_info(page: Page) -> WorkerInfo {
+    let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    let (story, flights) = (&page.story, page.flights());
+    WorkerInfo {
+        pid: get(&story.worker),
+        deaths: get(&story.deaths),
+        last_end: End::from_code(get(&story.last_end)).map(|end| end.to_string()),
+        upgrades: get(&story.upgrades),
+        failed_upgrades: get(&story.failed_upgrades),
+        degraded: get(&story.degraded) != 0,
+        stored: get(&story.stored) != 0,
+        resend: get(&page.head.resend) != 0,
+        resent: get(&flights.resent),
+        in_flight_at_deaths: get(&flights.at_deaths),
+        interrupted: get(&story.interrupted),
+        plain_answers: get(&flights.plain),
+    }
+}
+
+impl Daemon {
+    /// Whose numbers a target sees.
+    fn view_of(&self, target: &ShowTarget) -> Result<View, Refusal> {
+        let gone = |what: &dyn std::fmt::Display| {
+            Refusal::new(RefusalKind::NotFound, format!("{what} is not there (any more)"))
+        };
+        Ok(match target {
+            ShowTarget::Name(name) => self
+                .registry
+                .by_name(name)
+                .and_then(|entry| self.resolver.registered(entry.slot))
+                .ok_or_else(|| gone(name))?,
+            ShowTarget::Pid(pid) => self.resolver.process(*pid).ok_or_else(|| gone(pid))?,
+            ShowTarget::Group(path) => self.resolver.group(path).ok_or_else(|| gone(&path.display()))?,
+        })
+    }
+}
+
 impl Handler for Daemon {
     fn register(&self, request: RegisterRequest) -> Result<Registered, Refusal> {
         let closing = self.closing.read();
@@ -124,18 +240,7 @@ impl Handler for Daemon {
     }
 
     fn show(&self, target: &ShowTarget, file: &str) -> Result<Vec<u8>, Refusal> {
-        let gone = |what: &dyn std::fmt::Display| {
-            Refusal::new(RefusalKind::NotFound, format!("{what} is not there (any more)"))
-        };
-        let view = match target {
-            ShowTarget::Name(name) => self
-                .registry
-                .by_name(name)
-                .and_then(|entry| self.resolver.registered(entry.slot))
-                .ok_or_else(|| gone(name))?,
-            ShowTarget::Pid(pid) => self.resolver.process(*pid).ok_or_else(|| gone(pid))?,
-            ShowTarget::Group(path) => self.resolver.group(path).ok_or_else(|| gone(&path.display()))?,
-        };
+        let view = self.view_of(target)?;
         self.tree.show(&view, file).map_err(|refusal| {
             let kind = match refusal.0 {
                 nix::errno::Errno::ENOENT => RefusalKind::NotFound,
@@ -145,9 +250,23 @@ impl Handler for Daemon {
         })
     }
 
+    fn view(&self, target: &ShowTarget) -> Result<ViewInfo, Refusal> {
+        policies::view(&self.registry, &self.view_of(target)?)
+    }
+
+    fn choose(&self, name: &ContainerName, changes: &[PolicyChange]) -> Result<ViewInfo, Refusal> {
+        self.registry.choose(name, changes)?;
+        self.view(&ShowTarget::Name(name.clone()))
+    }
+
+    fn config(&self) -> ConfigInfo {
+        self.source.info(&self.registry.layers())
+    }
+
     fn status(&self) -> Status {
         let InUse { containers, namespaces } = self.in_use();
-        Status { containers, mount_namespaces: namespaces, open_files: self.tree.open_files() }
+        let worker = worker_info(self.page);
+        Status { containers, mount_namespaces: namespaces, open_files: self.tree.open_files(), worker }
     }
 
     fn umount(&self, force: bool) -> Result<(), Refusal> {

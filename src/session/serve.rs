@@ -1,33 +1,75 @@
 //! `ownproc serve`: from an empty directory to a served mount and back.
 
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use fuser::{BackgroundSession, Config, Session, SessionACL};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
-
-use super::handler::{Daemon, InUse};
+use super::confine::{self, ConfineError, WorkerNeeds};
+use super::end::End;
+use super::holder::{Ended, Holder, Holdings};
+use super::negotiate::{self, NegotiateError};
+use super::page::{Page, PageError};
+use super::policies::Source;
 use super::signals::Signals;
-use crate::cgroup::{CgroupError, Layout};
-use crate::containers::{Registry, RegistryError, Resolver};
+use super::spawn::{self, Program};
+use super::{degraded, fdstore, shared_files, worker};
+use crate::cgroup::CgroupError;
+use crate::config::{ConfigError, ConfigFile};
+use crate::containers::RegistryError;
 use crate::control::{Paths, Server, ServerError};
-use crate::fs::fuse;
 use crate::fs::mount::{self, Found, MountError};
-use crate::fs::settings;
-use crate::fs::tree::Tree;
 use crate::host::{Host, HostError};
-use crate::render::{PROC_FILES, SYS_CPU_FILES};
+use crate::model::DaemonChoices;
+use crate::store::{self, StoreError};
 
 /// What to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to mount.
     pub mountpoint: PathBuf,
+    /// Where its policies stand.
+    pub config: ConfigFile,
+    /// Those given on the command line.
+    pub flags: DaemonChoices,
     /// End, unmounting, when no container was registered for so long; `None`: serve for ever.
     pub idle_exit: Option<Duration>,
+    /// Take triggers on pressure files: the mount is then writable.
+    pub psi_triggers: bool,
+    /// Behave as on a kernel that cannot send requests again (before Linux 6.9): for tests.
+    pub no_resend: bool,
+    /// Which process of the daemon this one is.
+    pub role: Role,
+}
+
+/// The processes of a daemon: all run the same program with the same arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Keeps the connection, and starts the others.
+    #[default]
+    Holder,
+    /// Answers.
+    Worker,
+    /// Answers with the host's files while others keep dying.
+    Degraded,
+    /// Reads through the mount for the first time.
+    Opener,
+}
+
+impl std::str::FromStr for Role {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "holder" => Ok(Self::Holder),
+            "worker" => Ok(Self::Worker),
+            "degraded" => Ok(Self::Degraded),
+            "opener" => Ok(Self::Opener),
+            _ => Err("roles are holder, worker, degraded and opener, given by the daemon to itself"),
+        }
+    }
 }
 
 /// Why a daemon did not start, or ended badly.
@@ -39,6 +81,9 @@ pub enum SessionError {
     /// The mount point.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Another daemon, or the socket.
     #[error(transparent)]
     Control(#[from] ServerError),
@@ -47,6 +92,9 @@ pub enum SessionError {
         "{0} is an ownproc mount already, but its daemon does not answer on this host's socket (another container or /run?); unmount it there, or serve another directory"
     )]
     LiveMount(PathBuf),
+    /// A process of the daemon before.
+    #[error("{0}: the daemon before has not ended yet, and two must not serve one connection; try again")]
+    StillThere(PathBuf),
     /// The host's files.
     #[error("cannot read the host's files: {0}; is /proc mounted?")]
     Host(#[from] HostError),
@@ -62,11 +110,52 @@ pub enum SessionError {
         /// The mount point.
         path: PathBuf,
         /// Why.
+        source: NegotiateError,
+    },
+    /// The INIT of a worker.
+    #[error("cannot take over: {0}")]
+    TakeOver(#[from] NegotiateError),
+    /// What is kept in the shared memory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The shared memory.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// Its own files where the host's should be.
+    #[error("{path} of the host is covered by this daemon's own files: umount {path}, they are for containers", path = .0.display())]
+    OverItself(PathBuf),
+    /// A worker started by hand.
+    #[error("a worker is started by the daemon itself: leave --role out")]
+    NoHolder,
+    /// The opener.
+    #[error("{path}: the first read failed: {source}")]
+    FirstRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
         source: std::io::Error,
     },
+    /// The first worker.
+    #[error("the worker {0} before it served: see above")]
+    NeverServed(End),
+    /// A start that failed while systemd keeps the connection: it is not lost, and the next start may do better.
+    #[error("{0}; systemd keeps the connection, and the next start tries again")]
+    Later(Box<Self>),
+    /// The connection.
+    #[error("{0}: ended, since the connection to the kernel was lost")]
+    Aborted(PathBuf),
+    /// Rights.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     /// Threads, signals, descriptors.
     #[error("cannot start: {0}")]
     Start(#[source] std::io::Error),
+}
+
+impl From<rustix::io::Errno> for SessionError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self::Start(errno.into())
+    }
 }
 
 impl From<nix::errno::Errno> for SessionError {
@@ -75,207 +164,215 @@ impl From<nix::errno::Errno> for SessionError {
     }
 }
 
-/// How long the mount may take to answer the first time.
-const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// What is left when a process of the daemon has ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Nothing.
+    Done,
+    /// The mount: systemd keeps the connection, and the next start takes it over.
+    Kept,
+}
 
-/// Serves until a signal, `ownproc umount` or the idle time ends it. Returns when all is unmounted.
-pub fn serve(options: &Options) -> Result<(), SessionError> {
+/// Serves until a signal, `ownproc umount` or the idle time ends it. Returns when all is unmounted, or
+/// [kept](Finish::Kept).
+pub fn serve(options: &Options) -> Result<Finish, SessionError> {
+    match options.role {
+        Role::Holder => hold(options),
+        Role::Worker => worker::work(options).map(|()| Finish::Done),
+        Role::Degraded => degraded::work(options).map(|()| Finish::Done),
+        Role::Opener => shared_files::work(options).map(|()| Finish::Done),
+    }
+}
+
+fn hold(options: &Options) -> Result<Finish, SessionError> {
+    let stored = fdstore::take();
+    let kept = !stored.is_empty();
+    match prepare(options, stored) {
+        Ok(prepared) => hold_on(options, prepared),
+        Err(error) if kept => Err(SessionError::Later(Box::new(error))),
+        Err(error) => Err(error),
+    }
+}
+
+/// What there is once the daemon has a connection.
+struct Prepared {
+    has: Holdings,
+    signals: Signals,
+    /// Under which names systemd keeps memories.
+    memories: Vec<String>,
+    /// The control socket.
+    socket: PathBuf,
+}
+
+/// Gets the connection: the one that systemd has kept, or a new one.
+fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, SessionError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(SessionError::NotRoot);
     }
+    // What can be said before anything is done is said here, and not by a worker. Where readers wait, a mistake in the
+    // configuration must not keep them waiting: the workers take the last good one and tell.
+    if stored.is_empty() {
+        Source::start(options.config.clone(), options.flags)?;
+    }
+    Host::open(Path::new("/"))?;
     let signals = Signals::block()?;
     raise_descriptor_limit();
-    let found = mount::inspect(&options.mountpoint)?;
     let paths = Paths::new(&options.mountpoint);
+    let (socket, registrations) = (paths.socket.clone(), paths.containers.clone());
+    if !stored.is_empty() {
+        fdstore::wait_until_alone(&paths)?;
+    }
+    // Asks nobody who may not answer: what was kept is looked at under the lock.
+    let found = if stored.is_empty() { Some(mount::inspect(&options.mountpoint)?) } else { None };
     // Takes the lock of this mount point: from here on no other daemon comes between.
-    let server = Server::bind(paths.clone())?;
-    match found {
-        Found::Free => {}
-        Found::Live if !mount::is_dead(&options.mountpoint) => {
-            return Err(SessionError::LiveMount(options.mountpoint.clone()));
+    let (listener, lock) = bind(paths, !stored.is_empty())?.into_parts();
+    let memories = stored.memories();
+    let connection = match (found, stored.connection(&options.mountpoint)) {
+        (_, Some(connection)) => connection,
+        (found, None) => {
+            if found.is_none() {
+                // With the last descriptor the connection ends, and what is left of it here is a dead mount.
+                fdstore::forget(&memories);
+            }
+            make_room(&options.mountpoint, found)?;
+            connect(options)?
         }
-        Found::Dead | Found::Live => {
-            log::warn!("{}: replacing the dead mount of a daemon that is gone", options.mountpoint.display());
-            mount::unmount(&options.mountpoint)?;
-        }
+    };
+    let Connection { device, memory, page, adopted } = connection;
+    let above = |fd| spawn::above(fd).map_err(|errno| SessionError::Start(errno.into()));
+    let c_path = |path: &Path| {
+        let path = std::ffi::CString::new(path.as_os_str().as_bytes());
+        path.map_err(|error| SessionError::Start(error.into()))
+    };
+    let program = |role| Program::this(&options.arguments(role)).map_err(SessionError::Start);
+    page.story.holder.store(u64::from(std::process::id()), Relaxed);
+    let mut has = Holdings {
+        device: above(device)?,
+        memory: above(memory)?,
+        page,
+        listener: above(listener)?,
+        lock,
+        program: program(Role::Worker)?,
+        degraded: program(Role::Degraded)?,
+        opener: program(Role::Opener)?,
+        mounted: page.head.mounted.load(Relaxed),
+        path: c_path(&options.mountpoint)?,
+        socket: c_path(&socket)?,
+        adopted,
+        stored: false,
+    };
+    if adopted {
+        // At once: it may be new memory, and a signal may come before anybody was served.
+        has.stored = fdstore::store(&has, &memories);
     }
+    // From here on nothing is opened, made or mounted that takes root's full rights.
+    Page::seal(has.memory.as_fd())?;
+    confine::holder(&options.needs(), &registrations)?;
+    Ok(Prepared { has, signals, memories, socket })
+}
 
-    let host = Arc::new(Host::open(Path::new("/"))?);
-    let layout = Arc::new(Layout::discover(Path::new("/"))?);
-    let registry = Registry::open(Arc::clone(&layout), &paths.containers)?;
-    let resolver = Arc::new(
-        Resolver::new(Arc::clone(&host), Arc::clone(&layout), Arc::clone(&registry))
-            .map_err(SessionError::Start)?,
-    );
-    let tree = Arc::new(Tree::new(Arc::clone(&host), Arc::clone(&resolver), Arc::clone(&registry)));
-
-    let session = start_fuse(&options.mountpoint, &tree, host.online()?.len())?;
-    let mut mounted =
-        Mounted { path: options.mountpoint.clone(), session: Some(session), device: None, held: Vec::new() };
-    let forgetting = Arc::clone(&resolver);
-    registry.on_removed(Box::new(move |entry| forgetting.forget(entry.slot)));
-    let daemon = Daemon::new(options.mountpoint.clone(), registry, resolver, tree)?;
-    let running = server.start(daemon.clone()).map_err(SessionError::Start)?;
-    wait_for_answer(&options.mountpoint)?;
-    mounted.hold_shared_files();
-    say(
-        &mut std::io::stdout(),
-        &format!("serving {} (pid {})", options.mountpoint.display(), std::process::id()),
-    );
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-
-    daemon.until_the_end(&signals, options.idle_exit)?;
+/// Holds the connection until the daemon ends.
+fn hold_on(options: &Options, prepared: Prepared) -> Result<Finish, SessionError> {
+    let Prepared { has, signals, memories, socket } = prepared;
+    let holder = Holder::new(has, signals).map_err(|errno| SessionError::Start(errno.into()))?;
+    let (ended, has) = holder.run(&mut |has| {
+        let what = format_args!("serving {} (pid {})", options.mountpoint.display(), std::process::id());
+        let _ = writeln!(std::io::stdout(), "ownproc: {what}"); // nobody may be listening
+        let stored = fdstore::store(has, &memories);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        stored
+    });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    running.stop();
-    mounted.end()
+    let (kept, result) = match ended {
+        Ended::Orderly { kept: true, code: 0 } => (true, Ok(Finish::Kept)),
+        Ended::Orderly { kept: false, code: 0 } => (false, Ok(Finish::Done)),
+        Ended::Orderly { kept, .. } => (kept, Err(SessionError::Aborted(options.mountpoint.clone()))),
+        Ended::NeverServed(end) => (false, Err(SessionError::NeverServed(end))),
+    };
+    if !kept {
+        has.unmount();
+        fdstore::forget(&memories);
+        // A worker that was killed could not take it away.
+        let _ = std::fs::remove_file(socket);
+    }
+    result
 }
 
-impl Daemon {
-    /// Returns when the daemon shall end.
-    fn until_the_end(&self, signals: &Signals, idle_exit: Option<Duration>) -> Result<(), SessionError> {
-        let mut asked = false;
-        let mut said_gone = false;
-        let mut idle_since = Instant::now();
-        let mut next_look = idle_since;
-        // Becomes ready with every change of this namespace's mounts (proc_pid_mountinfo(5)).
-        let mounts = std::fs::File::open("/proc/self/mountinfo").map_err(SessionError::Start)?;
-        loop {
-            let gone = self.mount_is_gone();
-            if gone && !std::mem::replace(&mut said_gone, true) {
-                log::warn!(
-                    "the mount was taken away by somebody else: ending as soon as nobody holds its files"
-                );
+/// Binds the control socket. `patient`: waits a little for one that started in the meantime, sees that the mount is not
+/// its own to serve, and ends.
+fn bind(paths: Paths, patient: bool) -> Result<Server, ServerError> {
+    let until = std::time::Instant::now() + 2 * ANSWER;
+    loop {
+        match Server::bind(paths.clone()) {
+            Err(ServerError::Running(_)) if patient && std::time::Instant::now() < until => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
             }
-            let timeout = match idle_exit.is_some() || asked || gone {
-                true => PollTimeout::from(1000_u16),
-                false => PollTimeout::NONE,
-            };
-            let mut fds = [
-                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.ending(), PollFlags::POLLIN),
-                PollFd::new(mounts.as_fd(), PollFlags::POLLPRI),
-            ];
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            while let Some(signal) = signals.next() {
-                if signal == Signal::SIGHUP {
-                    log::info!("SIGHUP: nothing to reload");
-                    continue;
-                }
-                let in_use = self.in_use();
-                if self.close_if_free(asked) {
-                    return Ok(());
-                }
-                asked = true;
-                let what = format!(
-                    "{signal}: serving on until they are gone, since {in_use}; a second signal ends it at once"
-                );
-                say(&mut std::io::stderr(), &what);
-            }
-            // The look at all mount namespaces is dear: it comes last.
-            let free = || !self.has_containers() && self.close_if_free(false);
-            if self.is_closing() || (asked || gone) && free() {
-                return Ok(());
-            }
-            if let Some(limit) = idle_exit {
-                if self.has_containers() {
-                    idle_since = Instant::now();
-                } else if idle_since.elapsed() >= limit && Instant::now() >= next_look {
-                    if free() {
-                        return Ok(());
-                    }
-                    next_look = Instant::now() + Duration::from_secs(5);
-                }
-            }
+            other => return other,
         }
     }
 }
 
-/// One line for people. Nobody may be listening, and that is no reason to end.
-fn say(to: &mut dyn std::io::Write, what: &str) {
-    let _ = writeln!(to, "ownproc: {what}");
-}
+/// How long a living mount may take to answer.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The mount and the threads that serve it.
-struct Mounted {
-    path: PathBuf,
-    session: Option<BackgroundSession>,
-    device: Option<u64>,
-    held: Vec<std::fs::File>,
-}
-
-impl Mounted {
-    /// Keeps the files open that all containers share: a file that somebody reads cannot be leased for writing
-    /// (fcntl(2), F_SETLEASE), and a lease makes everybody else's open wait until it is broken.
-    fn hold_shared_files(&mut self) {
-        self.device = mount::device_number(&self.path).ok();
-        let paths =
-            PROC_FILES.iter().map(|(path, _)| *path).chain(SYS_CPU_FILES.iter().map(|(path, _)| *path));
-        self.held = paths.filter_map(|path| std::fs::File::open(self.path.join(path)).ok()).collect();
-    }
-
-    fn end(mut self) -> Result<(), SessionError> {
-        self.unmount()
-    }
-
-    fn unmount(&mut self) -> Result<(), SessionError> {
-        let Some(session) = self.session.take() else { return Ok(()) };
-        self.held.clear();
-        if self.device.is_none() || mount::device_number(&self.path).ok() == self.device {
-            mount::unmount(&self.path)?;
+/// Takes away what is left at the mount point of a daemon that is gone; `found`: what was seen there, if it was looked at.
+fn make_room(mountpoint: &Path, found: Option<Found>) -> Result<(), SessionError> {
+    match found.map_or_else(|| mount::inspect(mountpoint), Ok)? {
+        Found::Free => return Ok(()),
+        Found::Live if mount::is_dead_within(mountpoint, ANSWER) != Some(true) => {
+            return Err(SessionError::LiveMount(mountpoint.to_owned()));
         }
-        // The threads end with the connection. Where another namespace still holds a mount it does not end
-        // before this process does.
-        let patience = Instant::now() + Duration::from_secs(1);
-        while !session.guard.is_finished() && Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
+        Found::Dead | Found::Live => {}
     }
+    log::warn!("{}: replacing the dead mount of a daemon that is gone", mountpoint.display());
+    Ok(mount::unmount(mountpoint)?)
 }
 
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = self.unmount() {
-            log::error!("{error}");
-        }
-    }
+/// A connection to the kernel, and the memory that goes with it.
+pub(super) struct Connection {
+    pub(super) device: OwnedFd,
+    pub(super) memory: OwnedFd,
+    pub(super) page: Page,
+    pub(super) adopted: bool,
 }
 
-fn start_fuse(path: &Path, tree: &Arc<Tree>, online: usize) -> Result<BackgroundSession, SessionError> {
-    let device: OwnedFd = mount::open_device()?;
-    mount::mount(path, &device)?;
-    let mut config = Config::default();
-    config.acl = SessionACL::All;
-    config.n_threads = Some(settings::threads(online));
-    let failed = |source| {
+/// Mounts, and agrees with the kernel on the protocol.
+fn connect(options: &Options) -> Result<Connection, SessionError> {
+    let path = &options.mountpoint;
+    let (memory, page) = Page::create()?;
+    store::create(memory.as_fd())?;
+    let device = mount::open_device()?;
+    mount::mount(path, &device, options.psi_triggers)?;
+    let agreed = negotiate::with_kernel(device.as_fd(), page).map_err(|source| {
         if let Err(error) = mount::unmount(path) {
             log::error!("{error}");
         }
-        SessionError::Fuse { path: path.to_owned(), source }
-    };
-    let session =
-        Session::from_fd(fuse::Server(Arc::clone(tree)), device, SessionACL::All, config).map_err(failed)?;
-    session.spawn().map_err(failed)
+        SessionError::Fuse { path: path.clone(), source }
+    });
+    agreed?;
+    if options.no_resend {
+        page.head.resend.store(0, Relaxed);
+    }
+    page.head.mounted.store(worker::device_at(path).unwrap_or_default(), Relaxed);
+    Ok(Connection { device, memory, page, adopted: false })
 }
 
-/// Ready means: a read through the mount was answered.
-fn wait_for_answer(path: &Path) -> Result<(), SessionError> {
-    let file = path.join("proc/uptime");
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::Builder::new()
-        .name("first-read".to_owned())
-        .spawn({
-            let file = file.clone();
-            move || sender.send(std::fs::read(file))
-        })
-        .map_err(SessionError::Start)?;
-    let answer = receiver
-        .recv_timeout(FIRST_ANSWER)
-        .unwrap_or_else(|_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 10 s")));
-    answer.map(|_| ()).map_err(|source| SessionError::Fuse { path: file, source })
+impl Options {
+    /// What a worker has to be able to do.
+    pub(super) const fn needs(&self) -> WorkerNeeds {
+        WorkerNeeds { psi_triggers: self.psi_triggers }
+    }
+
+    /// The command line of a worker: this process's own, and which role it has.
+    fn arguments(&self, role: Role) -> Vec<std::ffi::OsString> {
+        let role = match role {
+            Role::Holder => "holder",
+            Role::Worker => "worker",
+            Role::Degraded => "degraded",
+            Role::Opener => "opener",
+        };
+        std::env::args_os().chain(["--role".into(), role.into()]).collect()
+    }
 }
 
 /// Each group that is read costs a few descriptors; the soft limit of 1024 is made for select(2).
@@ -285,15 +382,5 @@ fn raise_descriptor_limit() {
         && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         log::warn!("cannot raise the limit of open files: {errno}");
-    }
-}
-
-impl std::fmt::Display for InUse {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} registered container(s) and {} other mount namespace(s) hold its files",
-            self.containers, self.namespaces
-        )
     }
 }

@@ -10,10 +10,10 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks SIGTERM, SIGINT and SIGHUP. Must be called before the first thread is started.
+    /// Blocks SIGTERM, SIGINT, SIGHUP and SIGCHLD. Must be called before the first thread is started.
     pub fn block() -> nix::Result<Self> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
             set.add(signal);
         }
         set.thread_block()?;

@@ -1,6 +1,7 @@
 //! CPU time of one container over its life: from raw counters to the numbers of `/proc/stat`.
 
-mod counter;
+pub(super) mod counter;
+mod saved;
 mod throttling;
 mod usage;
 

@@ -23,28 +23,19 @@ impl ShownCpus {
     /// The shown CPUs in the numbers that the container sees.
     #[must_use]
     pub fn numbers(&self) -> CpuSet {
-        match self.numbering {
-            Numbering::Physical => self.physical.clone(),
-            Numbering::Compact => CpuSet::first(self.physical.len()),
-        }
+        self.numbering.numbers(&self.physical)
     }
 
     /// The kernel's number of the CPU that the container sees as `displayed`.
     #[must_use]
     pub fn physical_of(&self, displayed: usize) -> Option<usize> {
-        match self.numbering {
-            Numbering::Physical => self.physical.contains(displayed).then_some(displayed),
-            Numbering::Compact => self.physical.nth(displayed),
-        }
+        self.numbering.physical_of(&self.physical, displayed)
     }
 
     /// The number under which the container sees the kernel's CPU `physical`; `None` where it is not shown.
     #[must_use]
     pub fn displayed(&self, physical: usize) -> Option<usize> {
-        match self.numbering {
-            Numbering::Physical => self.physical.contains(physical).then_some(physical),
-            Numbering::Compact => self.physical.rank(physical),
-        }
+        self.numbering.displayed(&self.physical, physical)
     }
 }
 

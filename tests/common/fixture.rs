@@ -50,9 +50,21 @@ pub struct Group {
     pub used: (u64, u64),
     /// Effective CPUs; empty as in an unconfigured v1 group.
     pub cpus: String,
+    /// Effective memory nodes; where it is empty node 0.
+    pub mems: String,
     /// Without the controllers (v2).
     pub bare: bool,
 }
+
+/// Files below `/proc/sys`.
+const KERNEL_FILES: &[(&str, &str)] = &[
+    ("fs/file-nr", "873\t0\t2466183\n"),
+    ("fs/inode-nr", "485657\t30519\n"),
+    ("fs/inode-state", "485658\t30519\t0\t0\t0\t0\t0\n"),
+    ("fs/dentry-state", "486561\t457616\t45\t0\t30740\t0\n"),
+    ("fs/aio-nr", "12\n"),
+    ("kernel/random/boot_id", "75b90f2a-4863-4f14-bd8a-e304d9d5c132\n"),
+];
 
 /// A host in a temporary directory.
 pub struct Fixture {
@@ -85,6 +97,13 @@ impl Fixture {
         this.write("proc/uptime", "9000.00 17000.00\n");
         this.write("proc/cpuinfo", &cpuinfo(arch, cpus));
         this.write("proc/stat", &stat(cpus));
+        for file in ["vmstat", "buddyinfo", "slabinfo", "modules", "cgroups"] {
+            this.write(&format!("proc/{file}"), &text(file));
+        }
+        this.write("proc/zoneinfo", &zoneinfo(cpus));
+        for (file, content) in KERNEL_FILES {
+            this.write(&format!("proc/sys/{file}"), content);
+        }
         this.write_cpu_tree(arch);
         this.write_roots();
         this
@@ -102,7 +121,8 @@ impl Fixture {
         fs::write(&path, content).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
-    fn link(&self, path: &str, target: &str) {
+    /// Makes a symbolic link.
+    pub fn link(&self, path: &str, target: &str) {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(target, &path).unwrap();
@@ -209,6 +229,7 @@ impl Fixture {
                 let own = [("total_active_file", group.cache[0]), ("total_inactive_file", group.cache[1])];
                 let rest = [("total_cache", group.cache[0] + group.cache[1]), ("total_rss", anon)];
                 put("memory.stat", with_values(&text("memory.stat.v1"), &[own, rest].concat()));
+                put("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3".to_owned());
             }
             "memory2" => {
                 put("memory.max", max(group.memory, "max"));
@@ -225,6 +246,7 @@ impl Fixture {
                     ("anon", anon),
                 ];
                 put("memory.stat", with_values(&text("memory.stat.v2"), &own));
+                put("memory.events", "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0".to_owned());
             }
             "cpu" => {
                 put("cpu.cfs_quota_us", max(group.quota, "-1"));
@@ -247,11 +269,11 @@ impl Fixture {
             }
             "cpuset" => {
                 put("cpuset.effective_cpus", group.cpus.clone());
-                put("cpuset.effective_mems", "0".to_owned());
+                put("cpuset.effective_mems", mems(group));
             }
             "cpuset2" => {
                 put("cpuset.cpus.effective", group.cpus.clone());
-                put("cpuset.mems.effective", "0".to_owned());
+                put("cpuset.mems.effective", mems(group));
             }
             "cpu2" => {
                 put("cpu.max", format!("{} 100000", max(group.quota, "max")));
@@ -268,6 +290,53 @@ impl Fixture {
                 put("cpu.stat", stat);
             }
             other => panic!("no such kind: {other}"),
+        }
+    }
+
+    /// NUMA nodes by number: CPUs and MemTotal in kB. Each is farther from the others than from itself by 10 per number
+    /// between them.
+    #[allow(dead_code)] // of the test files only those about nodes
+    pub fn nodes(&self, nodes: &[(usize, &str, u64)]) {
+        let top = "sys/devices/system/node";
+        let online = list(&nodes.iter().map(|(number, ..)| *number).collect::<Vec<_>>());
+        let with = |has: fn(&(usize, &str, u64)) -> bool| {
+            list(&nodes.iter().filter(|node| has(node)).map(|(number, ..)| *number).collect::<Vec<_>>())
+        };
+        for (file, value) in [
+            ("online", online.clone()),
+            ("possible", "0-7".to_owned()),
+            ("has_cpu", with(|(_, cpus, _)| !cpus.is_empty())),
+            ("has_memory", with(|(.., kib)| *kib > 0)),
+            ("has_normal_memory", with(|(.., kib)| *kib > 0)),
+            ("has_generic_initiator", String::new()),
+            ("uevent", String::new()),
+            ("power/control", "auto".to_owned()),
+        ] {
+            self.write(&format!("{top}/{file}"), &format!("{value}\n"));
+        }
+        for (number, cpus, kib) in nodes {
+            let dir = format!("{top}/node{number}");
+            let members = numbers(cpus);
+            self.write(&format!("{dir}/cpulist"), &format!("{cpus}\n"));
+            self.write(&format!("{dir}/cpumap"), &format!("{}\n", mask(&members, self.cpus)));
+            let distances = nodes.iter().map(|(other, ..)| (10 + 10 * number.abs_diff(*other)).to_string());
+            self.write(&format!("{dir}/distance"), &format!("{}\n", distances.collect::<Vec<_>>().join(" ")));
+            let meminfo = text("node.meminfo").replace("Node 0 ", &format!("Node {number} "));
+            let meminfo = meminfo.replace("24684096 kB", &format!("{kib:>8} kB"));
+            self.write(&format!("{dir}/meminfo"), &meminfo);
+            self.write(&format!("{dir}/vmstat"), &text("node.vmstat"));
+            self.write(&format!("{dir}/numastat"), "numa_hit 3004\nnuma_miss 5\nlocal_node 3004\n");
+            for (file, value) in [("nr_hugepages", "3"), ("free_hugepages", "2"), ("surplus_hugepages", "1")]
+            {
+                self.write(&format!("{dir}/hugepages/hugepages-2048kB/{file}"), &format!("{value}\n"));
+            }
+            self.write(&format!("{dir}/compact"), "");
+            self.link(&format!("{dir}/memory0"), "../../memory/memory0");
+            for cpu in members {
+                self.link(&format!("{dir}/cpu{cpu}"), &format!("../../cpu/cpu{cpu}"));
+                let link = format!("sys/devices/system/cpu/cpu{cpu}/node{number}");
+                self.link(&link, &format!("../../node/node{number}"));
+            }
         }
     }
 
@@ -295,6 +364,10 @@ impl Fixture {
     }
 }
 
+fn mems(group: &Group) -> String {
+    if group.mems.is_empty() { "0".to_owned() } else { group.mems.clone() }
+}
+
 /// Core number and the CPUs of that core: on x86 CPU n and n + half are threads of one core.
 fn core_of(arch: Arch, cpu: usize, cpus: usize) -> (usize, Vec<usize>) {
     if arch == Arch::Arm || cpus == 1 {
@@ -302,6 +375,15 @@ fn core_of(arch: Arch, cpu: usize, cpus: usize) -> (usize, Vec<usize>) {
     }
     let half = cpus / 2;
     (cpu % half, vec![cpu % half, cpu % half + half])
+}
+
+/// The numbers of a list such as `0-2,5`.
+fn numbers(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        first.parse::<usize>().unwrap()..=last.parse().unwrap()
+    };
+    list.split(',').filter(|part| !part.is_empty()).flat_map(range).collect()
 }
 
 fn list(cpus: &[usize]) -> String {
@@ -365,4 +447,27 @@ fn stat(cpus: usize) -> String {
         let _ = writeln!(out, "cpu{cpu} 35977 7075 19266 123687 190 0 12 58 0 0");
     }
     out + &text("stat.tail")
+}
+
+/// The page set of CPU 0 for each CPU.
+fn zoneinfo(cpus: usize) -> String {
+    let mut out = String::new();
+    let text = text("zoneinfo");
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line != "    cpu: 0" {
+            let _ = writeln!(out, "{line}");
+            continue;
+        }
+        let mut set = Vec::new();
+        while let Some(line) =
+            lines.next_if(|line| line.starts_with("          ") || line.starts_with("  vm stats"))
+        {
+            set.push(line);
+        }
+        for cpu in 0..cpus {
+            let _ = writeln!(out, "    cpu: {cpu}\n{}", set.join("\n"));
+        }
+    }
+    out
 }

@@ -15,6 +15,7 @@ const USED_V1: &[Controller] = &[
     Controller::Cpuset,
     Controller::Pids,
     Controller::Freezer,
+    Controller::Io,
 ];
 
 /// One mounted hierarchy.

@@ -1,24 +1,39 @@
-//! Paths of /proc and /sys that reach beyond the container: runc's lists.
+//! Paths of /proc and /sys that reach beyond the container: runc's lists, and what else shows the host's state.
 
 use std::path::Path;
 
 use super::mounts;
 use super::resolve::is_directory;
+use super::virtual_files::VirtualFiles;
 use super::{KernelTrees, SetupError, Step};
 
-/// Hidden: under the container's /dev/null, or an empty directory.
+/// Hidden, unless the daemon serves a container's own: under the container's /dev/null, or an empty directory.
 const MASKED: &[&str] = &[
     "proc/acpi",
+    "proc/allocinfo",
     "proc/asound",
+    "proc/fs/ext4",
+    "proc/fs/f2fs",
+    "proc/fs/jbd2",
+    "proc/fs/xfs",
     "proc/interrupts",
     "proc/kcore",
+    "proc/key-users",
     "proc/keys",
+    "proc/kpagecgroup",
+    "proc/kpagecount",
+    "proc/kpageflags",
     "proc/latency_stats",
+    "proc/pagetypeinfo",
     "proc/timer_list",
     "proc/timer_stats",
     "proc/sched_debug",
     "proc/scsi",
+    "proc/vmallocinfo",
     "sys/firmware",
+    "sys/fs/ext4",
+    "sys/kernel/irq",
+    "sys/kernel/slab",
     "sys/devices/virtual/powercap",
 ];
 
@@ -36,9 +51,9 @@ pub fn read_only_paths(kernel: &KernelTrees) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Covers each path.
-pub fn mask_paths(kernel: &KernelTrees) -> Result<(), SetupError> {
-    for path in MASKED {
+/// Covers each path that the daemon does not serve.
+pub fn mask_paths(kernel: &KernelTrees, files: &VirtualFiles) -> Result<(), SetupError> {
+    for path in MASKED.iter().filter(|path| !files.serve(Path::new(path))) {
         let Some(place) = kernel.find(Path::new(path))? else { continue };
         let what = || format!("cannot mask /{path}");
         if is_directory(&place).step(what)? {

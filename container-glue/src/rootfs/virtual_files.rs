@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use ownproc::attach::served;
+
 use super::mounts;
 use super::{KernelTrees, SetupError, Step};
 
@@ -14,31 +16,26 @@ pub struct VirtualFiles {
 }
 
 impl VirtualFiles {
-    /// `tree` is MOUNT/containers/NAME. Files below `proc` are bound one by one; of `sys/devices/system` each
-    /// directory as a whole, since programs count the entries of `cpu`.
+    /// `tree` is MOUNT/containers/NAME. What is bound as a file and what as a directory: [`served`].
     pub fn open(tree: &Path) -> Result<Self, SetupError> {
-        let mut paths = Vec::new();
         let what = |path: &Path| format!("cannot read the daemon's {}", path.display());
-        files_below(&tree.join("proc"), &mut paths).step(|| what(&tree.join("proc")))?;
-        let system = tree.join("sys/devices/system");
-        match std::fs::read_dir(&system) {
-            Ok(entries) => {
-                for entry in entries {
-                    paths.push(entry.step(|| what(&system))?.path());
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).step(|| what(&system)),
-        }
-        let mounts = paths
-            .into_iter()
-            .map(|path| {
-                let file = mounts::open_host(&path).and_then(|file| mounts::copy(&file, false));
-                let file = file.step(|| what(&path))?;
-                Ok((path.strip_prefix(tree).unwrap_or(&path).to_owned(), file))
+        let mounts = served(tree)
+            .map_err(|(path, error)| (what(&path), error))
+            .and_then(|paths| {
+                let copy = |path: PathBuf| {
+                    let full = tree.join(&path);
+                    let copied = mounts::open_host(&full).and_then(|file| mounts::copy(&file, false));
+                    copied.map(|file| (path, file)).map_err(|error| (what(&full), error))
+                };
+                paths.into_iter().map(copy).collect()
             })
-            .collect::<Result<_, SetupError>>()?;
+            .or_else(|(what, error): (String, io::Error)| Err(error).step(|| what))?;
         Ok(Self { mounts })
+    }
+
+    /// Whether one of them is the file of this path.
+    pub fn serve(&self, path: &Path) -> bool {
+        self.mounts.iter().any(|(served, _)| served == path)
     }
 
     /// Binds each over the file of the same path, where the running kernel has that.
@@ -50,16 +47,4 @@ impl VirtualFiles {
         }
         Ok(())
     }
-}
-
-fn files_below(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files_below(&entry.path(), found)?;
-        } else {
-            found.push(entry.path());
-        }
-    }
-    Ok(())
 }

@@ -143,3 +143,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn view_flags_add_up() {
+    use ownproc::model::{CpusPolicy, Numbering, SwapPolicy};
+    assert_eq!(spec(&[]).unwrap().view, PolicyChoices::default());
+    let view = spec(&["--view", "cpus=cpuset,numbering=compact", "--view=swap=hide"]).unwrap().view;
+    let (cpus, numbering) = (Some(CpusPolicy::Cpuset), Some(Numbering::Compact));
+    let swap = Some(SwapPolicy::Hide);
+    assert_eq!(view, PolicyChoices { cpus, numbering, swap, ..Default::default() });
+    for (flags, said) in [
+        (&["--view", "cpus=all"][..], "--view cpus=all: cpus = \"all\": it must be \"quota\" or \"cpuset\""),
+        (&["--view", "cpu=quota"], "did you mean cpus?"),
+        (&["--view", "cpus=quota", "--view", "cpus=quota"], "cpus is given twice"),
+        (&["--view", ""], "not KEY=VALUE"),
+    ] {
+        let error = error(flags);
+        assert!(error.contains(said), "{error}");
+    }
+}

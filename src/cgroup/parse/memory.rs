@@ -2,7 +2,7 @@
 
 use super::pairs;
 use crate::cgroup::Version;
-use crate::model::{Bytes, MemoryStat};
+use crate::model::{Bytes, MemoryCounter, MemoryCounters, MemoryStat};
 
 /// `memory.stat`; keys that a version or kernel does not have stay 0, unknown keys are skipped.
 ///
@@ -77,6 +77,29 @@ fn v2_field<'a>(stat: &'a mut MemoryStat, key: &[u8]) -> Option<&'a mut Bytes> {
     })
 }
 
+/// The event counters of `memory.stat`, of the group's whole subtree (v1: the `total_` keys).
+#[must_use]
+pub fn counters(text: &[u8], version: Version) -> MemoryCounters {
+    let mut counters = MemoryCounters::default();
+    for (key, value) in pairs(text) {
+        let key = match version {
+            Version::V1 => key.strip_prefix(b"total_"),
+            Version::V2 => Some(key),
+        };
+        if let Some(counter) = key.and_then(MemoryCounter::find) {
+            counters.set(counter, value);
+        }
+    }
+    counters
+}
+
+/// How many processes the OOM killer ended: `oom_kill` of v2's `memory.events` (subtree) and of v1's
+/// `memory.oom_control` (the group alone). `None` on kernels that do not count it (v1 before 4.13).
+#[must_use]
+pub fn oom_kills(text: &[u8]) -> Option<u64> {
+    pairs(text).find_map(|(key, value)| (key == b"oom_kill").then_some(value))
+}
+
 /// What the kernel can reclaim without swap. Shared memory is on the anonymous lists, locked pages on the
 /// unevictable one, so neither is counted.
 #[must_use]
@@ -106,6 +129,26 @@ mod tests {
         assert_eq!((stat.file_thp, stat.slab, stat.zswap), (Bytes(4), Bytes(11), Bytes(7)));
         assert_eq!((stat.zswapped, stat.anon_thp), (Bytes(8), Bytes(9)));
         assert_eq!(reclaimable(&stat), Bytes(15));
+    }
+
+    #[test]
+    fn counters_of_both_versions() {
+        let v2 = b"anon 1\npgfault 2\npgmajfault 3\nworkingset_refault_file 4\npgscan 5\npgscan_kswapd 6\n";
+        let found = counters(v2, Version::V2);
+        let get = |counter| found.get(counter);
+        assert_eq!((get(MemoryCounter::Pgfault), get(MemoryCounter::Pgmajfault)), (2, 3));
+        assert_eq!((get(MemoryCounter::WorkingsetRefaultFile), get(MemoryCounter::PgscanKswapd)), (4, 6));
+        let v1 = b"pgfault 2\npgpgin 9\ntotal_pgfault 20\ntotal_pgmajfault 30\ntotal_pgpgin 90\n";
+        let found = counters(v1, Version::V1);
+        assert_eq!((found.get(MemoryCounter::Pgfault), found.get(MemoryCounter::Pgmajfault)), (20, 30));
+        assert_eq!(counters(b"\xff\npgfault\npgfault -1\n", Version::V2), MemoryCounters::default());
+    }
+
+    #[test]
+    fn oom_kills_by_the_whole_key() {
+        assert_eq!(oom_kills(b"low 0\nhigh 1\nmax 2\noom 3\noom_kill 4\noom_group_kill 5\n"), Some(4));
+        assert_eq!(oom_kills(b"oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"), Some(7));
+        assert_eq!(oom_kills(b"oom_kill_disable 0\nunder_oom 0\n"), None);
     }
 
     #[test]

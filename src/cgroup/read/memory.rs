@@ -9,7 +9,7 @@ use crate::cgroup::controller::Version;
 use crate::cgroup::group::{GroupSet, Resource};
 use crate::cgroup::kept::KeptFile;
 use crate::cgroup::parse::{memory as parse, scalar};
-use crate::model::{Bytes, MemoryLevel, MemoryReading, MemoryStat, SwapLevel};
+use crate::model::{Bytes, MemoryCounter, MemoryCounters, MemoryLevel, MemoryReading, MemoryStat, SwapLevel};
 
 /// The files of one level.
 #[derive(Debug)]
@@ -20,10 +20,13 @@ pub(in crate::cgroup) struct Files {
     usage: KeptFile,
     /// The last good values, for a read that fails while the group is there (out of descriptors or memory).
     last_usage: AtomicU64,
+    last_kills: AtomicU64,
     last_stat: Mutex<MemoryStat>,
     pub(in crate::cgroup) swap_max: KeptFile,
     swap_usage: KeptFile,
     stat: KeptFile,
+    /// Where `oom_kill` is counted.
+    events: KeptFile,
     /// v1 only.
     swappiness: Option<KeptFile>,
 }
@@ -44,10 +47,15 @@ impl Files {
             high: (version == Version::V2).then(|| KeptFile::new("memory.high")),
             usage: KeptFile::new(usage),
             last_usage: AtomicU64::new(0),
+            last_kills: AtomicU64::new(0),
             last_stat: Mutex::default(),
             swap_max: KeptFile::new(swap_max),
             swap_usage: KeptFile::new(swap_usage),
             stat: KeptFile::new("memory.stat"),
+            events: KeptFile::new(match version {
+                Version::V1 => "memory.oom_control",
+                Version::V2 => "memory.events",
+            }),
             swappiness: (version == Version::V1).then(|| KeptFile::new("memory.swappiness")),
         }
     }
@@ -64,6 +72,19 @@ impl GroupSet {
     /// they say nothing. Levels then have [`SwapLevel::Unknown`].
     #[must_use]
     pub fn memory_with(&self, swap: bool) -> MemoryReading {
+        self.read_memory(swap, None)
+    }
+
+    /// Like [`Self::memory_with`], with the event counters of the group (or of the nearest level that has them), taken
+    /// from the same text as the sizes. `None` where they could not be read.
+    #[must_use]
+    pub fn memory_and_counters(&self, swap: bool) -> (MemoryReading, Option<MemoryCounters>) {
+        let mut counters = None;
+        let reading = self.read_memory(swap, Some(&mut counters));
+        (reading, counters)
+    }
+
+    fn read_memory(&self, swap: bool, mut counters: Option<&mut Option<MemoryCounters>>) -> MemoryReading {
         let Some(memory) = &self.memory else { return MemoryReading::default() };
         let mut reading = MemoryReading::default();
         let mut found = false; // a level that has the controller, lowest first
@@ -79,7 +100,10 @@ impl GroupSet {
                 level.usage = self.usage(dir, files);
             }
             if own {
-                reading.stat = self.memory_stat(memory, dir, files);
+                reading.stat = match counters.take() {
+                    Some(counters) => self.counted_stat(memory, dir, files, counters),
+                    None => self.memory_stat(memory, dir, files),
+                };
                 level.reclaimable = parse::reclaimable(&reading.stat);
             } else if needs_reclaimable(limit, level.usage, lowest) {
                 let stat = self.memory_stat(memory, dir, files);
@@ -101,6 +125,32 @@ impl GroupSet {
         let mut last = files.last_stat.lock();
         if let Some(stat) = self.value(dir, &files.stat, |text| Ok(parse::stat(text, memory.version))) {
             *last = stat;
+        }
+        *last
+    }
+
+    fn counted_stat(
+        &self,
+        memory: &Resource<Files>,
+        dir: &GroupDir,
+        files: &Files,
+        counters: &mut Option<MemoryCounters>,
+    ) -> MemoryStat {
+        let both =
+            |text: &[u8]| Ok((parse::stat(text, memory.version), parse::counters(text, memory.version)));
+        let mut last = files.last_stat.lock();
+        if let Some((stat, mut found)) = self.value(dir, &files.stat, both) {
+            *last = stat;
+            let kills = self.value(dir, &files.events, |text| Ok(parse::oom_kills(text)));
+            let kills = match kills.flatten() {
+                Some(kills) => {
+                    files.last_kills.store(kills, Ordering::Relaxed);
+                    kills
+                }
+                None => files.last_kills.load(Ordering::Relaxed),
+            };
+            found.set(MemoryCounter::OomKill, kills);
+            *counters = Some(found);
         }
         *last
     }

@@ -35,6 +35,8 @@ pub struct Status {
     pub nspid: Vec<u64>,
     /// `Tgid:`.
     pub tgid: u64,
+    /// `CapEff:`, one bit per capability.
+    pub effective: u64,
 }
 
 /// Parses `/proc/PID/status`; keys stand at the start of a line, and a name cannot forge one because the
@@ -49,6 +51,10 @@ pub fn status(text: &[u8]) -> Status {
         match key {
             b"State" => status.state = value.trim_ascii().first().copied().unwrap_or_default(),
             b"Tgid" => status.tgid = number(value).unwrap_or_default(),
+            b"CapEff" => {
+                let hex = std::str::from_utf8(value.trim_ascii()).ok();
+                status.effective = hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default();
+            }
             b"NSpid" => {
                 status.nspid = value.split(u8::is_ascii_whitespace).filter_map(number).collect();
             }
@@ -112,9 +118,10 @@ mod tests {
 
     #[test]
     fn status_lines() {
-        let text = b"Name:\ta\\nNSpid: 9\nState:\tD (disk sleep)\nTgid:\t5\nNSpid:\t900\t12\t1\nNSpgid:\t1\n";
+        let text = b"Name:\ta\\nNSpid: 9\nState:\tD (disk sleep)\nTgid:\t5\nNSpid:\t900\t12\t1\nNSpgid:\t1\n\
+            CapPrm:\t000001ffffffffff\nCapEff:\t0000000001000021\n";
         let found = status(text);
-        assert_eq!(found, Status { state: b'D', nspid: vec![900, 12, 1], tgid: 5 });
+        assert_eq!(found, Status { state: b'D', nspid: vec![900, 12, 1], tgid: 5, effective: 0x0100_0021 });
         assert_eq!(namespace(b"pid:[4026531836]"), Some(4_026_531_836));
         assert_eq!(namespace(b"pid:4026531836"), None);
     }

@@ -41,8 +41,8 @@ fn m10_lines_of_another_form_are_left_out() {
         "MemTotal:\t5 kB",
     ] {
         assert_eq!(
-            rendered(&format!("{line}\nMemTotal:              1 kB\n"), &view(7)),
-            "MemTotal:              7 kB\n",
+            rendered(&format!("{line}\nMemTotal:              1 kB\n"), &view(8)),
+            "MemTotal:              8 kB\n",
             "{line:?}"
         );
     }
@@ -56,18 +56,32 @@ fn m11_the_kernels_columns() {
     shown.hugetlb.pages_total = 12;
     let expected = "MemTotal:         262144 kB\nHardwareCorrupted:     0 kB\nHugePages_Total:      12\n";
     assert_eq!(rendered(host, &shown), expected);
-    shown.total = Bytes::from_kib(134_217_727);
+    shown.total = Bytes::from_kib(134_217_724);
     shown.hugetlb.pages_total = 123_456;
-    let expected = "MemTotal:       134217727 kB\nHardwareCorrupted:     0 kB\nHugePages_Total:   123456\n";
+    let expected = "MemTotal:       134217724 kB\nHardwareCorrupted:     0 kB\nHugePages_Total:   123456\n";
     assert_eq!(rendered(host, &shown), expected);
 }
 
 #[test]
 fn m11_a_file_without_final_newline_or_in_another_order() {
     let host = "SwapFree:              3 kB\nMemTotal:              1 kB\nMemTotal:              1 kB\nSwapFree:              2 kB";
-    let shown = MemoryView { swap_free: Bytes::from_kib(9), ..view(8) };
-    let expected = "SwapFree:              9 kB\nMemTotal:              8 kB\nMemTotal:              8 kB\nSwapFree:              9 kB\n";
+    let shown = MemoryView { swap_free: Bytes::from_kib(12), ..view(8) };
+    let expected = "SwapFree:             12 kB\nMemTotal:              8 kB\nMemTotal:              8 kB\nSwapFree:             12 kB\n";
     assert_eq!(rendered(host, &shown), expected);
+}
+
+#[test]
+fn m14_sizes_are_whole_pages() {
+    let host = "MemFree: 1 kB\nSlab: 1 kB\nSReclaimable: 1 kB\nSUnreclaim: 1 kB\n";
+    let stat = crate::model::MemoryStat {
+        slab_reclaimable: Bytes(4096 * 3 + 4000),
+        slab_unreclaimable: Bytes(4096 * 2 + 500),
+        ..Default::default()
+    };
+    let shown = MemoryView { free: Bytes(8191), stat, ..view(8) };
+    let text = rendered(host, &shown);
+    let numbers: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(numbers, ["4", "20", "12", "8"]);
 }
 
 #[test]
@@ -87,7 +101,7 @@ fn m4_every_line_shows_what_its_origin_says() {
     let mut next = 0;
     let mut number = || {
         next += 1;
-        Bytes::from_kib(1 << next)
+        Bytes::from_kib(4 << next)
     };
     let stat = MemoryStat {
         anon: number(),
@@ -156,29 +170,29 @@ fn m4_every_line_shows_what_its_origin_says() {
 #[test]
 fn m4_the_totals_stand_in_their_lines() {
     let shown = MemoryView {
-        total: Bytes::from_kib(1),
-        free: Bytes::from_kib(2),
-        available: Bytes::from_kib(3),
-        swap_total: Bytes::from_kib(4),
-        swap_free: Bytes::from_kib(5),
-        commit_limit: Bytes::from_kib(6),
+        total: Bytes::from_kib(24),
+        free: Bytes::from_kib(8),
+        available: Bytes::from_kib(12),
+        swap_total: Bytes::from_kib(16),
+        swap_free: Bytes::from_kib(20),
+        commit_limit: Bytes::from_kib(28),
         hugetlb: crate::view::memory::HugetlbView {
             pages_total: 7,
             pages_free: 8,
-            total: Bytes::from_kib(9),
+            total: Bytes::from_kib(36),
         },
         ..Default::default()
     };
     for (key, expected) in [
-        ("MemTotal", "1"),
-        ("MemFree", "2"),
-        ("MemAvailable", "3"),
-        ("SwapTotal", "4"),
-        ("SwapFree", "5"),
-        ("CommitLimit", "6"),
+        ("MemTotal", "24"),
+        ("MemFree", "8"),
+        ("MemAvailable", "12"),
+        ("SwapTotal", "16"),
+        ("SwapFree", "20"),
+        ("CommitLimit", "28"),
         ("HugePages_Total", "7"),
         ("HugePages_Free", "8"),
-        ("Hugetlb", "9"),
+        ("Hugetlb", "36"),
     ] {
         let text = rendered(&format!("{key}: 77 kB\n"), &shown);
         assert_eq!(text.split_whitespace().nth(1), Some(expected), "{key}");

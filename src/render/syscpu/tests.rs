@@ -42,6 +42,15 @@ fn y2_no_cpu_is_missing_or_set_apart() {
 }
 
 #[test]
+fn y2_nohz_full_without_the_option() {
+    for (host, expected) in [("(null)\n", "(null)\n"), ("\n", "\n"), ("4-7\n", "\n"), ("", "\n")] {
+        let mut out = Vec::new();
+        nohz_full(host.as_bytes(), &mut out);
+        assert_eq!(out, expected.as_bytes(), "{host:?}");
+    }
+}
+
+#[test]
 fn y3_kernel_max_is_the_kernels() {
     assert_eq!(file(SysCpuFile::KernelMax, &shown("1", Numbering::Physical)), "255\n");
 }

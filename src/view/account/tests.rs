@@ -433,3 +433,34 @@ fn s11_compact_lines_do_not_go_down_when_the_set_moves() {
     bench.read(S);
     assert_eq!(bench.used(0), 1250 * MS);
 }
+
+/// Each policy in turn, with time and use in between: the cpu line, each cpuN line and the idle time only grow.
+#[test]
+fn o7_a_change_of_policy_lowers_no_counter() {
+    let mut bench = Bench::new("1,3", &[quota(100 * MS)]);
+    let mut last = bench.read(S);
+    let mut lines: Vec<CpuTimes> = Vec::new();
+    let policies = |cpus, numbering| Policies { cpus, numbering, ..Default::default() };
+    for (step, policies) in [
+        policies(CpusPolicy::Quota, Numbering::Physical),
+        policies(CpusPolicy::Cpuset, Numbering::Physical),
+        policies(CpusPolicy::Cpuset, Numbering::Compact),
+        policies(CpusPolicy::Quota, Numbering::Compact),
+        policies(CpusPolicy::Cpuset, Numbering::Physical),
+    ]
+    .into_iter()
+    .cycle()
+    .take(20)
+    .enumerate()
+    {
+        bench.policies = policies;
+        bench.burn(300 * MS, 100 * MS);
+        let total = bench.read(S);
+        assert!(total.used() > last.used() && total.idle >= last.idle, "step {step}: {last:?} {total:?}");
+        let now: Vec<CpuTimes> = (0..4).map(|cpu| bench.account.cpu(cpu)).collect();
+        for (before, now) in lines.iter().zip(&now) {
+            assert!(now.used() >= before.used() && now.idle >= before.idle, "step {step}");
+        }
+        (last, lines) = (total, now);
+    }
+}

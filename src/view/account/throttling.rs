@@ -6,10 +6,10 @@ use crate::view::binding_quota;
 
 /// The counters of one level.
 #[derive(Clone, Copy, Debug, Default)]
-struct LevelCounters {
-    nr_throttled: Counter,
-    throttled: Counter,
-    usage: Counter,
+pub(super) struct LevelCounters {
+    pub(super) nr_throttled: Counter,
+    pub(super) throttled: Counter,
+    pub(super) usage: Counter,
 }
 
 /// The throttling of one interval.
@@ -35,10 +35,10 @@ impl Throttling {
 /// The last raw throttling counters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ThrottlingMeter {
-    started: bool,
-    local: Option<Counter>,
+    pub(super) started: bool,
+    pub(super) local: Option<Counter>,
     /// The topmost level first: ancestors keep their place when the group below them vanishes.
-    levels: Vec<LevelCounters>,
+    pub(super) levels: Vec<LevelCounters>,
 }
 
 impl ThrottlingMeter {

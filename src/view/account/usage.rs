@@ -22,7 +22,7 @@ impl Used {
 
 /// Which kind of counters the last values came from: they cannot be compared with those of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     #[default]
     None,
     Total,
@@ -32,13 +32,13 @@ enum Kind {
 /// The last raw usage counters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UsageMeter {
-    kind: Kind,
+    pub(super) kind: Kind,
     /// `cpuacct.usage_percpu`, by the kernel's CPU number.
-    percpu: Vec<Counter>,
+    pub(super) percpu: Vec<Counter>,
     /// user, system, nice.
-    last: [Counter; 3],
+    pub(super) last: [Counter; 3],
     /// The same, summed over deltas: what decides the split.
-    sampled: [Usec; 3],
+    pub(super) sampled: [Usec; 3],
 }
 
 impl UsageMeter {

@@ -63,3 +63,27 @@ fn t5_idle_is_passed_on() {
         assert_eq!(uptime(&now(), Usec(idle), &Policies::default()).idle, Usec(idle));
     }
 }
+
+/// The kernel's own boot time is realtime - boottime.
+#[test]
+fn t8_steps_of_the_clock_move_the_boot_time_only() {
+    let host = HostStat { btime: 1_700_000_000, ..Default::default() };
+    for step in [3600_i64, -3600, -86_400] {
+        let stepped = |time: TimeReading| TimeReading {
+            realtime: Nsec(time.realtime.0.checked_add_signed(step * SECOND as i64).unwrap()),
+            ..time
+        };
+        let inside = inside(-4990 * i128::from(SECOND));
+        assert_eq!(btime(&stepped(inside), &host), btime(&inside, &host).checked_add_signed(step).unwrap());
+        assert_eq!(field(&stepped(inside), Policies::default()), field(&inside, Policies::default()));
+        assert_eq!(field(&stepped(now()), Policies::default()), field(&now(), Policies::default()));
+    }
+    let slept = TimeReading {
+        boottime: Nsec(8600 * SECOND),
+        realtime: Nsec(now().realtime.0 + 3600 * SECOND),
+        ..now()
+    };
+    let inside = TimeReading { timens: inside(0).timens, ..slept };
+    assert_eq!(field(&slept, Policies::default()), 3_603_500_000, "suspend counts");
+    assert_eq!(btime(&inside, &host), btime(&TimeReading { timens: inside.timens, ..now() }, &host));
+}

@@ -4,6 +4,7 @@
 //! `stage` sets up servers, group and readers; `measure` runs the batches; `report` prints. `reader` and `null`
 //! are the bodies of child processes.
 
+mod crowd;
 mod error;
 mod group;
 mod measure;
@@ -48,6 +49,19 @@ enum Command {
     Run(Run),
     /// Measure null servers with 1 to 4 threads, readers pinned and free: which default is best here
     Threads(Common),
+    /// The cost of sampling the load of many containers, and the latency of loadavg meanwhile
+    Crowd(crowd::Crowd),
+    #[command(hide = true)]
+    Member {
+        #[arg(long)]
+        join: Vec<PathBuf>,
+        #[arg(long)]
+        threads: u64,
+        #[arg(long)]
+        awake: bool,
+        #[arg(long)]
+        file: PathBuf,
+    },
     #[command(hide = true)]
     Null {
         #[arg(long)]
@@ -122,6 +136,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(options) => run(&options),
         Command::Threads(options) => threads(&options),
+        Command::Crowd(options) => crowd::run(&options),
+        Command::Member { join, threads, awake, file } => {
+            crowd::member(&join, threads, awake, &file).map(|()| true)
+        }
         Command::Null { threads, source, mountpoint } => {
             null::serve(&source, &mountpoint, threads).map(|()| true)
         }

@@ -30,7 +30,7 @@ pub fn default_threads() -> usize {
 pub fn serve<F: Filesystem>(filesystem: F, path: &Path, threads: usize) -> Result<()> {
     let refused = |error: mount::MountError| Error::Peer(error.to_string());
     let device = mount::open_device().map_err(refused)?;
-    mount::mount(path, &device).map_err(refused)?;
+    mount::mount(path, &device, false).map_err(refused)?;
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(threads);

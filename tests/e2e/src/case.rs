@@ -19,6 +19,10 @@ pub enum Needs {
     Nothing,
     /// That many CPUs.
     Cpus(usize),
+    /// That many NUMA nodes.
+    Nodes(usize),
+    /// The virtual machine of the tests: what is changed for all of the machine harms nobody.
+    OwnMachine,
     /// Swap.
     Swap,
     /// All controllers in one v2 hierarchy.

@@ -1,33 +1,64 @@
 //! The list of cases, by theme.
 
+mod attach;
 mod cli;
+pub mod clients;
+mod clocks;
+mod confine;
 mod cpu;
+mod doctor;
+mod hostile;
+mod hostless;
+mod io;
 mod lifecycle;
 mod live;
+mod load;
 mod memory;
-mod programs;
+mod node;
+mod pages;
+mod policy;
+mod pressure;
 mod safety;
 mod same_bytes;
 mod steal;
+mod stored;
+mod survive;
 mod time;
 mod tree;
+mod truth;
 
 use crate::case::Case;
+pub use live::again;
 
 /// All cases, in the order in which they run.
 pub fn all() -> Vec<Case> {
     let themes = [
         memory::CASES,
+        pages::CASES,
+        truth::CASES,
         cpu::CASES,
         steal::CASES,
+        io::CASES,
+        pressure::CASES,
         time::CASES,
+        clocks::CASES,
+        node::CASES,
         live::CASES,
+        policy::CASES,
+        load::CASES,
         tree::CASES,
         same_bytes::CASES,
-        programs::CASES,
+        hostless::CASES,
         safety::CASES,
+        confine::CASES,
+        hostile::CASES,
         lifecycle::CASES,
+        attach::CASES,
+        survive::CASES,
+        stored::CASES,
+        doctor::CASES,
         cli::CASES,
+        clients::CASES,
     ];
     let mut all = Vec::new();
     for theme in themes {

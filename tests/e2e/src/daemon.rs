@@ -45,17 +45,33 @@ impl Daemon {
         Self::start(mount_point("shared"))
     }
 
+    /// The same with more arguments.
+    pub fn start_shared_with(args: &[&str]) -> Outcome<Self> {
+        Self::start_with(mount_point("shared"), args)
+    }
+
     /// Starts `serve` and waits until the mount answers.
     pub fn start(mount: PathBuf) -> Outcome<Self> {
         Self::start_by(programs::ownproc()?, mount)
     }
 
+    /// The same with more arguments.
+    pub fn start_with(mount: PathBuf, args: &[&str]) -> Outcome<Self> {
+        Self::spawn(programs::ownproc()?, mount, args)
+    }
+
     /// The same by a command that ends in `ownproc`, such as one that takes rights away.
-    pub fn start_by(mut ownproc: Command, mount: PathBuf) -> Outcome<Self> {
+    pub fn start_by(ownproc: Command, mount: PathBuf) -> Outcome<Self> {
+        Self::spawn(ownproc, mount, &[])
+    }
+
+    /// Both: a command that ends in `ownproc`, and more arguments.
+    pub fn spawn(mut ownproc: Command, mount: PathBuf, args: &[&str]) -> Outcome<Self> {
         std::fs::create_dir_all(mount.parent().unwrap_or(Path::new("/"))).doing(mount.display())?;
         let mut child = ownproc
             .arg("serve")
             .arg(&mount)
+            .args(args)
             .env_remove("OWNPROC_MOUNT")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -117,6 +133,14 @@ impl Daemon {
         check_eq!(self.wait(Duration::from_secs(20))?, 0, "exit code of serve after SIGTERM");
         check!(!is_mounted(&self.mount)?, "{} is still mounted after serve ended", self.mount.display());
         Ok(())
+    }
+
+    /// Ends it by a signal after which its mount stays; the exit code.
+    pub fn leave(mut self, signal: Signal) -> Outcome<i32> {
+        self.signal(signal)?;
+        let code = self.wait(Duration::from_secs(20))?;
+        self.crashed = true;
+        Ok(code)
     }
 
     /// SIGKILL, as a crash: the mount stays, dead.

@@ -145,6 +145,16 @@ impl Group {
         write(&self.dir("memory")?.join(file), &(mib << 20).to_string())
     }
 
+    /// No swap for the group, where the host has any: v1 limits memory and swap together, after memory.
+    pub fn set_no_swap(&self) -> Outcome {
+        let dir = self.dir("memory")?;
+        let (file, text) = match self.is_v2("memory")? {
+            true => ("memory.swap.max", "0".to_owned()),
+            false => ("memory.memsw.limit_in_bytes", read(&dir.join("memory.limit_in_bytes"))?),
+        };
+        if dir.join(file).exists() { write(&dir.join(file), &text) } else { Ok(()) }
+    }
+
     /// CPU quota in hundredths of a CPU, over a period of 100 ms.
     pub fn set_quota(&self, percent: u64) -> Outcome {
         let (dir, quota) = (self.dir("cpu")?, percent * 1000);
@@ -153,6 +163,13 @@ impl Group {
         }
         write(&dir.join("cpu.cfs_period_us"), "100000")?;
         write(&dir.join("cpu.cfs_quota_us"), &quota.to_string())
+    }
+
+    /// The highest weight that a group can have.
+    pub fn set_most_cpu(&self) -> Outcome {
+        let (file, most) =
+            if self.is_v2("cpu")? { ("cpu.weight", "10000") } else { ("cpu.shares", "262144") };
+        write(&self.dir("cpu")?.join(file), most)
     }
 
     /// The CPUs that are asked for.
@@ -178,6 +195,20 @@ impl Group {
     /// Moves a process here.
     pub fn enter(&self, pid: Pid) -> Outcome {
         self.procs_files().iter().try_for_each(|file| write(file, &pid.to_string()))
+    }
+
+    /// Moves a process here in the v2 hierarchy alone, and freezes it: it is killed all the same, which a process that the
+    /// v1 freezer holds is not.
+    pub fn freeze(&self, pid: Pid) -> Outcome {
+        let dir = self.at.v2.as_deref().doing("a v2 hierarchy")?.join(&self.path);
+        write(&dir.join("cgroup.freeze"), "1")?;
+        write(&dir.join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Memory in use in bytes, as the kernel charges the group.
+    pub fn memory_used(&self) -> Outcome<u64> {
+        let file = if self.is_v2("memory")? { "memory.current" } else { "memory.usage_in_bytes" };
+        Ok(read(&self.dir("memory")?.join(file))?.parse()?)
     }
 
     /// The processes in the group itself (not below), host pids.

@@ -115,7 +115,7 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
 /// Moves this process and all cases to a mount namespace of their own: what they mount stays among them, and namespaces
 /// that others on this machine make meanwhile do not hold our mounts (the daemon would count them as users). Mounts are
 /// shared among the namespaces made from here, as systemd has it.
-fn own_mount_namespace() -> Outcome {
+pub fn own_mount_namespace() -> Outcome {
     use nix::mount::{MsFlags, mount};
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).doing("a mount namespace")?;
     for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
@@ -133,6 +133,13 @@ fn lacking(needs: Needs) -> Outcome<Option<String>> {
             let have = std::thread::available_parallelism()?.get();
             (have < wanted).then(|| format!("needs {wanted} CPUs, this machine has {have}"))
         }
+        Needs::Nodes(wanted) => {
+            let have = std::fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();
+            let have = crate::parse::cpu_list(&have)?.len();
+            (have < wanted).then(|| format!("needs {wanted} NUMA nodes, this machine has {have}"))
+        }
+        Needs::OwnMachine => (!std::path::Path::new("/run/vm").is_dir())
+            .then(|| "needs a machine of the tests' own".to_owned()),
         Needs::Swap => (crate::parse::host_meminfo()?.get("SwapTotal") == 0).then(|| "needs swap".to_owned()),
         Needs::V2 => (!groups::Hierarchies::find()?.is_pure_v2()).then(|| "needs cgroup v2 alone".to_owned()),
     })

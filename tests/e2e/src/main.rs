@@ -6,6 +6,12 @@
 //! ownproc-e2e [--list] [--json-summary FILE] [FILTER]...   run the cases whose names contain a FILTER
 //! ownproc-e2e one CASE                                     run one case in this process
 //! ownproc-e2e compare HERE VM                              two summaries: did both machines execute the same list?
+//! ownproc-e2e clients RECORD...                            prints CLIENTS.md from what was recorded on both machines
+//! ownproc-e2e soak counters [--minutes M] [--seed N]       the long run of counters_never_go_down
+//! ownproc-e2e soak hostile [--minutes M] [--attack NAME]   a hostile container's neighbour: how long its reads take
+//! ownproc-e2e soak kills|upgrades ...                      workers end while many read: see soak.rs
+//! ownproc-e2e twin STEP ...                               a container and a machine of its size: see `tests/run twin`
+//! ownproc-e2e systemd UNIT                                 the service under a real systemd: see `tests/run vm`
 //! ownproc-e2e tool NAME ...                                the test programs that run inside containers
 //! ```
 //!
@@ -18,11 +24,18 @@ mod compare;
 mod daemon;
 mod groups;
 mod harness;
+mod hostile;
+mod hostless;
+mod manager;
 mod output;
 mod parse;
 mod programs;
+mod readers;
 mod shell;
+mod soak;
+mod systemd;
 mod tools;
+mod twin;
 
 use std::process::ExitCode;
 
@@ -32,7 +45,15 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["tool", rest @ ..] => tools::main(rest),
         ["one", name] => harness::run_here(name),
+        ["soak", rest @ ..] => soak::main(rest),
         ["compare", here, vm] => compare::main(here, vm),
+        ["twin", rest @ ..] => twin::main(rest),
+        ["systemd", unit] => systemd::main(unit),
+        ["clients", records @ ..] => cases::clients::page::main(records),
+        // Put into the program's place by `soak upgrades`, and run as a worker: one that never gets ready.
+        ["serve", ..] => loop {
+            std::thread::park();
+        },
         _ => harness::main(&words),
     }
 }

@@ -80,6 +80,11 @@ impl Shell {
         Self::start(command, PathBuf::from("/proc"), name)
     }
 
+    /// A shell that `command` starts, which reads the virtual files below `proc`.
+    pub fn running_at(command: Command, proc: PathBuf, name: String) -> Outcome<Self> {
+        Self::start(command, proc, name)
+    }
+
     /// A shell in a group, in the host's namespaces: it reads the shared mount, whose view goes by who reads.
     pub fn in_group(group: &Group) -> Outcome<Self> {
         let mut command = Command::new("sh");
@@ -187,6 +192,11 @@ impl Shell {
         let meminfo = Meminfo::parse(&self.read("meminfo")?)?;
         meminfo.check_invariants()?;
         Ok(meminfo)
+    }
+
+    /// MemTotal in KiB; the rest of the file may be anybody's.
+    pub fn meminfo_total(&mut self) -> Outcome<u64> {
+        Ok(Meminfo::parse(&self.read("meminfo")?)?.get("MemTotal"))
     }
 
     /// stat.

@@ -1,5 +1,10 @@
 //! Test programs that run inside containers: built in, so that no compiler and no further file is needed there.
 
+pub mod hostile;
+pub mod latency;
+mod memory;
+mod psi;
+
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,11 +19,25 @@ pub fn main(words: &[&str]) -> ExitCode {
     let done = match words {
         ["burn", rest @ ..] => burn(rest),
         ["eat", mib] => eat(mib),
+        ["sleepers", threads] => sleepers(threads),
+        ["ballast", score] => memory::ballast(score),
+        ["grow"] => memory::grow(),
+        ["hold", rest @ ..] => memory::hold(rest),
         ["init-named", name, command, args @ ..] => init_named(name, command, args),
         ["reread", path] => reread(path),
         ["open-move-read", path] => open_move_read(path),
         ["sendfile", path] => sendfile(path),
         ["fds"] => fds(),
+        ["collect", file, roots @ ..] => crate::twin::collect::main(file, roots),
+        ["visit", rest @ ..] => crate::soak::crowd::visit(rest),
+        ["survive", rest @ ..] => crate::soak::reader::main(rest),
+        ["psi", rest @ ..] => psi::main(rest),
+        ["parallelism"] => parallelism(),
+        ["wait-uninterruptibly", tasks] => wait_uninterruptibly(tasks),
+        ["answer"] => answer(),
+        ["hostless", tree] => hostless(tree),
+        ["hostile", rest @ ..] => hostile::main(rest),
+        ["latency", rest @ ..] => latency::main(rest),
         _ => Err(crate::case::Failure(format!("unknown test program {words:?}"))),
     };
     match done {
@@ -37,7 +56,7 @@ fn thread_cpu() -> Outcome<Duration> {
 }
 
 /// CPU time of this process, user and system.
-fn process_cpu() -> Outcome<Duration> {
+pub fn process_cpu() -> Outcome<Duration> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
     Ok(Duration::new(u64::try_from(time.tv_sec())?, u32::try_from(time.tv_nsec())?))
 }
@@ -93,6 +112,13 @@ fn eat(mib: &str) -> Outcome {
     std::io::stdout().flush()?;
     std::io::stdin().lock().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+/// `sleepers N`: that many threads that sleep, beside the first one, which waits for them.
+fn sleepers(threads: &str) -> Outcome {
+    let sleep = || std::thread::sleep(Duration::from_secs(1000));
+    let running: Vec<_> = (0..threads.parse::<usize>()?).map(|_| std::thread::spawn(sleep)).collect();
+    running.into_iter().try_for_each(|thread| thread.join().ok().doing("a sleeping thread"))
 }
 
 /// `init-named NAME CMD ARG...`: stays as a process of that name and ends as CMD does.
@@ -166,5 +192,71 @@ fn fds() -> Outcome {
             println!("{} {}", path.file_name().unwrap_or_default().to_string_lossy(), target.display());
         }
     }
+    Ok(())
+}
+
+/// `parallelism`: what the standard library takes for the number of CPUs.
+fn parallelism() -> Outcome {
+    println!("{}", std::thread::available_parallelism()?);
+    Ok(())
+}
+
+/// `wait-uninterruptibly N`: N tasks that the kernel counts as waiting for a disk, until this process is killed.
+fn wait_uninterruptibly(tasks: &str) -> Outcome {
+    for _ in 0..tasks.parse::<usize>()? {
+        std::thread::spawn(|| {
+            // The caller of vfork(2) sleeps uninterruptibly until its child ends, and the child never does.
+            let flags = libc::CLONE_VFORK | libc::SIGCHLD;
+            // SAFETY: without CLONE_VM the child has a copy of all memory, as after fork; it only makes system calls.
+            unsafe {
+                if libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) == 0 {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    loop {
+                        libc::pause();
+                    }
+                }
+            }
+        });
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// `answer`: for each line of input, a path, the file's text and `==end 0==`, or `==end ERRNO==`.
+fn answer() -> Outcome {
+    for line in std::io::stdin().lock().lines() {
+        let (text, code) = match std::fs::read(line?) {
+            Ok(text) => (text, 0),
+            Err(error) => (Vec::new(), error.raw_os_error().unwrap_or(-1)),
+        };
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&text)?;
+        writeln!(stdout, "\n==end {code}==")?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+/// `hostless MOUNT/containers/NAME`: prints every number there that is the host's at three moments, with a note where
+/// SEMANTICS.md lists it. Read from the host, which sees what the container sees.
+fn hostless(tree: &str) -> Outcome {
+    let tree = std::path::Path::new(tree);
+    let files = crate::hostless::files_below(tree)?;
+    let mut comparison = crate::hostless::Comparison::default();
+    for _ in 0..3 {
+        comparison.moment(&files, |file| {
+            Ok(std::fs::read_to_string(tree.join(file.trim_start_matches('/'))).ok())
+        })?;
+    }
+    let listed = crate::hostless::Listed::of_page()?;
+    let mut unlisted = 0;
+    for finding in comparison.all() {
+        let known = listed.has(&finding);
+        unlisted += usize::from(!known);
+        println!("{finding}{}", if known { " (listed)" } else { "" });
+    }
+    println!("{} numbers in {} files, {unlisted} unlisted", comparison.numbers, comparison.files.len());
+    check!(unlisted == 0, "numbers of the host");
     Ok(())
 }

@@ -16,6 +16,7 @@ pub const CASES: &[Row] = &[
     ("live_memory_limit_on_a_kept_file", Nothing, kept_meminfo),
     ("live_quota_on_a_kept_file", Nothing, kept_quota),
     ("live_cpuset_on_a_kept_file", Nothing, kept_cpuset),
+    ("live_counters_never_go_down", Nothing, counters_never_go_down),
     ("live_stat_survives_a_change_of_cpus", Nothing, stat_over_changes),
 ];
 
@@ -53,7 +54,7 @@ fn cpuset() -> Outcome {
 }
 
 /// A container whose shell has become a program that keeps `file` open and reads it again for each line.
-fn keeping(args: &[&str], file: &str) -> Outcome<Shell> {
+pub fn keeping(args: &[&str], file: &str) -> Outcome<Shell> {
     let mut shell = Shell::launch(args)?;
     // From here on an answer comes from the program: it reads one line for one answer.
     shell.send(&format!("exec {OWN_INSIDE} tool reread /proc/{file}"))?;
@@ -64,7 +65,8 @@ fn keeping(args: &[&str], file: &str) -> Outcome<Shell> {
     }
 }
 
-fn again(shell: &mut Shell) -> Outcome<String> {
+/// Reads the kept file once more, from its beginning.
+pub fn again(shell: &mut Shell) -> Outcome<String> {
     shell.send("again")?;
     let mut text = String::new();
     loop {
@@ -114,5 +116,12 @@ fn stat_over_changes() -> Outcome {
         check!(used >= 15, "stat counted {used} of 20 ticks burned before the quota became {quota} %");
         last = now;
     }
+    Ok(())
+}
+
+/// A short run of `soak counters`.
+fn counters_never_go_down() -> Outcome {
+    let report = crate::soak::counters(std::time::Duration::from_secs(15), u64::from(std::process::id()))?;
+    eprintln!("{report}");
     Ok(())
 }

@@ -24,6 +24,8 @@ pub const CASES: &[Row] = &[
     ("safety_pids_limit_holds", Nothing, pids_limit),
     ("safety_launcher_binary_is_read_only", Nothing, launcher_binary),
     ("safety_no_user_namespaces", Nothing, user_namespaces),
+    ("safety_locks_are_hidden", Nothing, locks),
+    ("safety_leases_are_refused", Nothing, leases),
 ];
 
 /// The command must fail inside a container; what it said.
@@ -241,5 +243,47 @@ fn user_namespaces() -> Outcome {
     refused(&mut shell, "unshare -Ur true")?;
     refused(&mut shell, "unshare -UrmC sh -c 'mkdir /tmp/m; mount -t cgroup -o memory none /tmp/m'")?;
     check_eq!(shell.run("/usr/bin/python3 -c 'import threading; t = threading.Thread(); t.start(); t.join(); print(1)'")?.trim(), "1", "threads work all the same");
+    Ok(())
+}
+
+/// /proc/locks is empty: neither the host's locks nor those of open file descriptions, which the kernel shows everywhere.
+fn locks() -> Outcome {
+    let own = std::fs::File::open(std::env::current_exe()?)?;
+    let _outside =
+        nix::fcntl::Flock::lock(own, nix::fcntl::FlockArg::LockShared).map_err(|(_, errno)| errno)?;
+    let mut shell = Shell::launch(&[])?;
+    shell.run("flock /run/lock sleep 1000 & sleep 0.5")?;
+    check_eq!(shell.read("locks")?, "", "locks in a container");
+    let hosts = std::fs::read_to_string("/proc/locks")?.lines().count();
+    check!(hosts > 1, "the host has {hosts} locks, one of them of this test");
+    Ok(())
+}
+
+/// A lease on a file that others open makes them wait until it is broken (45 s): shared files cannot be leased by anyone,
+/// and the files of a container not by its own processes, which the host reads too.
+fn leases() -> Outcome {
+    let lease = |path: &std::path::Path| -> Outcome<i32> {
+        use std::os::fd::AsRawFd;
+        let file = std::fs::File::open(path).doing(path.display())?;
+        // SAFETY: the descriptor is open; the argument is a number.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+        Ok(if done == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) })
+    };
+    for path in [
+        "proc/meminfo",
+        "proc/vmstat",
+        "sys/devices/system/cpu/online",
+        "sys/devices/system/node/online",
+        "sys/devices/system/node/node0/meminfo",
+    ] {
+        let path = crate::daemon::shared(path)?;
+        if path.exists() {
+            check_eq!(lease(&path)?, libc::EAGAIN, "a lease on the shared {}", path.display());
+        }
+    }
+    let mut shell = Shell::launch(&[])?;
+    let said =
+        shell.run("python3 -c 'import fcntl; fcntl.fcntl(open(\"/proc/meminfo\"), 1024, 1)' 2>&1 || true")?;
+    check!(said.contains("Invalid argument"), "a lease inside: {said}");
     Ok(())
 }

@@ -20,6 +20,7 @@ pub const CASES: &[Row] = &[
     ("time_uptime_is_the_containers", Nothing, uptime_is_the_containers),
     ("time_btime_agrees_with_uptime", Nothing, btime),
     ("time_uptime_by_reader_without_time_namespace", Nothing, uptime_by_reader),
+    ("time_ps_start_times_agree", Nothing, ps_start_times),
     ("time_init_named_with_spaces_and_parentheses", Nothing, odd_init_name),
 ];
 
@@ -184,5 +185,38 @@ print([line for line in open('/proc/stat') if line.startswith('procs_blocked')])
     shell.send(&format!("/usr/bin/python3 -c \"{SCRIPT}\" | tail -n 1"))?;
     let line = shell.line()?;
     check_eq!(line.trim(), "['procs_blocked 0\\n']", "blocked tasks of a container that only reads");
+    Ok(())
+}
+
+/// Start times: of the init and of a process that began two seconds later.
+fn ps_start_times() -> Outcome {
+    let mut shell = Shell::launch(&["--cpus", "1"])?;
+    shell.run("sleep 2; sleep 1000 & sleep 1")?;
+    let text = shell.run("ps -eo pid,etimes,lstart,pmem,comm --no-headers; date +%s")?;
+    let now: i64 = text.lines().next_back().unwrap_or_default().parse().doing("date")?;
+    let mut ages = Vec::new();
+    for line in text.lines().filter(|line| line.split_whitespace().count() >= 9) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let etimes: i64 = words[1].parse().doing(format!("etimes in {line:?}"))?;
+        let started = crate::output::run(std::process::Command::new("date").args([
+            "-d",
+            &words[2..7].join(" "),
+            "+%s",
+        ]))?
+        .ok()?;
+        let by_lstart = now - started.trim().parse::<i64>()?;
+        check_in!(by_lstart - etimes, -2..=2, "age by lstart and by etimes in {line:?}");
+        ages.push((words[8].to_owned(), etimes, words[0].to_owned()));
+    }
+    let sleeper = ages.iter().find(|(name, ..)| name == "sleep").doing(format!("sleep in {text:?}"))?;
+    let init = ages.iter().find(|(_, _, pid)| pid == "1").doing(format!("pid 1 in {text:?}"))?;
+    check_in!(sleeper.1, 0..=6, "age of a process that began a second ago");
+    check_in!(
+        init.1 - sleeper.1,
+        1..=8,
+        "seconds between the start of init and of a process two seconds later"
+    );
+    let percent = shell.run("ps -o pcpu= -p $$")?;
+    check_in!(percent.trim().parse::<f64>()?, 0.0..=60.0, "%CPU of a shell that slept");
     Ok(())
 }

@@ -1,0 +1,93 @@
+//! What a process may use, and who may look into it.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+use super::{ConfineError, Step};
+
+/// Private memory that a worker may have, in bytes (RLIMIT_DATA: heap, stacks, read buffers; not what it shares with the
+/// holder). One allocation more fails, which ends it, and a new worker begins.
+pub const WORKER_MEMORY: u64 = 1 << 30;
+
+/// Where the kernel's memory killer looks at a holder that nobody has placed: as systemd's unit places it.
+const HOLDER_OOM_SCORE_ADJ: i32 = -900;
+const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+
+/// Lowers both halves of a limit; one that is lower already stays.
+fn lower(resource: Resource, most: u64) -> Result<(), ConfineError> {
+    let now = getrlimit(resource);
+    let at_most = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
+    let limit = Rlimit { current: at_most(now.current), maximum: at_most(now.maximum) };
+    setrlimit(resource, limit).step("setrlimit")
+}
+
+/// The limits of a worker.
+pub(super) fn of_worker() -> Result<(), ConfineError> {
+    lower(Resource::Data, WORKER_MEMORY)?;
+    no_core_dumps()
+}
+
+/// A core of several hundred megabytes takes seconds, in which readers wait; and it holds what containers do.
+pub(super) fn no_core_dumps() -> Result<(), ConfineError> {
+    lower(Resource::Core, 0)
+}
+
+/// `/proc/PID` belongs to root from now on, and nobody without CAP_SYS_PTRACE looks into the memory or the descriptors.
+pub(super) fn not_dumpable() -> Result<(), ConfineError> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("PR_SET_DUMPABLE")
+}
+
+/// A holder is the last to go, unless somebody placed it already.
+pub(super) fn spare_holder() {
+    if oom_score_adj() == Some(0) {
+        set_oom_score_adj(HOLDER_OOM_SCORE_ADJ);
+    }
+}
+
+fn oom_score_adj() -> Option<i32> {
+    fs::read_to_string(OOM_SCORE_ADJ).ok()?.trim().parse().ok()
+}
+
+fn set_oom_score_adj(score: i32) {
+    // EACCES without CAP_SYS_RESOURCE
+    if let Err(error) = fs::write(OOM_SCORE_ADJ, format!("{score}\n")) {
+        log::debug!("{OOM_SCORE_ADJ}: {error}");
+    }
+}
+
+/// Keeps a holder's memory in RAM: one that has to be read back from a full disk cannot start a worker. What is mapped
+/// now is brought in; call it before large mappings are made.
+pub(super) fn stay_in_memory() {
+    if let Err(errno) = mlockall(MlockAllFlags::CURRENT) {
+        log::debug!("mlockall: {errno}");
+    }
+}
+
+/// Gives the directory of the registrations to the user that workers run as. Once it is theirs its files are not looked
+/// at any more: what an intruder put there is not given away.
+pub(super) fn give(directory: &Path, user: u32) -> Result<(), ConfineError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match rustix::fs::openat(CWD, directory, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        other => other.step("opening the directory of registrations")?,
+    };
+    if rustix::fs::fstat(&dir).step("fstat")?.st_uid == user {
+        return Ok(());
+    }
+    let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
+    let doing = "giving the registrations to the worker's user";
+    for entry in rustix::fs::Dir::read_from(&dir).step(doing)? {
+        let entry = entry.step(doing)?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            rustix::fs::chownat(&dir, entry.file_name(), user, group, AtFlags::SYMLINK_NOFOLLOW)
+                .step(doing)?;
+        }
+    }
+    rustix::fs::fchown(&dir, user, group).step(doing)
+}

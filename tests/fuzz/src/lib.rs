@@ -1,0 +1,40 @@
+//! Fuzz targets: one function per target, which takes any bytes and holds the whole check. It returns, or it panics:
+//! that is a finding. `tests/replay.rs` runs the corpora through them on stable Rust, `libfuzzer/` looks for more.
+
+// A panic is how a target says what it found; and a target may take its own fixtures apart.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod fuse;
+pub mod input;
+pub mod targets;
+
+// The launcher is a program without a library: the modules that parse are compiled here once more.
+#[path = "../../../container-glue/src"]
+#[allow(dead_code)]
+mod launcher {
+    pub mod args;
+    pub mod pins;
+    pub mod spec;
+    pub mod state;
+}
+use launcher::{args, pins, spec, state};
+
+/// What the launcher's `state` needs of its `groups`. No target clears anything up: paths are the fuzzer's.
+mod groups {
+    pub fn remove_tree(path: &std::path::Path) -> std::io::Result<()> {
+        if cfg!(test) { std::fs::remove_dir(path) } else { Ok(()) }
+    }
+}
+
+#[path = "../../common/fixture.rs"]
+#[allow(dead_code)]
+mod fixture;
+
+/// A target: its name, which is also that of its folder in `corpus/` and `regressions/`, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// The target of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<Target> {
+    targets::ALL.iter().copied().find(|(known, _)| *known == name)
+}
