@@ -61,6 +61,7 @@ pub fn worker(needs: &WorkerNeeds) -> Result<(), ConfineError> {
     // The kernel forgets it when the identity changes (prctl(2)).
     let death_signal = parent_process_death_signal().step("PR_GET_PDEATHSIG")?;
     limits::of_worker()?;
+    limits::stay_in_memory_once_used();
     let permitted = rights::permitted()?;
     rights::leave_root(permitted)?;
     rights::reduce(rights::of_worker(needs, permitted))?;
@@ -86,6 +87,7 @@ pub fn holder(needs: &WorkerNeeds, registrations: &Path) -> Result<(), ConfineEr
     let permitted = rights::permitted()?;
     limits::give(registrations, rights::future_user(permitted))?;
     limits::spare_holder();
+    limits::may_lock();
     limits::stay_in_memory();
     limits::no_core_dumps()?;
     rights::reduce(rights::of_holder(needs, permitted))?;

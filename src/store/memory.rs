@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munlock, munmap};
 
 use super::StoreError;
 use super::layout::{BASE, Class, LENGTH};
@@ -67,6 +67,11 @@ impl Memory {
         // SAFETY: exactly what was mapped; the advice changes no byte.
         if let Err(errno) = unsafe { madvise(start, LENGTH, Advice::LinuxDontDump) } {
             log::debug!("madvise: {errno}");
+        }
+        // A worker's own memory stays in RAM; what many open files show may be swapped out.
+        // SAFETY: exactly what was mapped; where its pages are changes no byte.
+        if let Err(errno) = unsafe { munlock(start, LENGTH) } {
+            log::debug!("munlock: {errno}");
         }
         let start = NonNull::new(start.cast::<u8>()).ok_or(StoreError::Foreign)?;
         let bits = |class: Class| (0..class.count().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();

@@ -151,7 +151,7 @@ pub const ALLOWED: &[Class] = &[
     Class {
         name: "memory",
         only: Only::Any,
-        calls: [calls![SYS_munmap SYS_mremap SYS_madvise SYS_brk SYS_memfd_create], &[]],
+        calls: [calls![SYS_munmap SYS_mremap SYS_madvise SYS_munlock SYS_brk SYS_memfd_create], &[]],
         needed: ALWAYS,
     },
     Class {

@@ -61,6 +61,29 @@ fn set_oom_score_adj(score: i32) {
     }
 }
 
+/// Lets a holder and the workers that it starts lock their memory, of whatever size. To be called while it may raise limits.
+pub(super) fn may_lock() {
+    let unlimited = Rlimit { current: None, maximum: None };
+    if let Err(errno) = setrlimit(Resource::Memlock, unlimited) {
+        log::debug!("RLIMIT_MEMLOCK: {errno}"); // EPERM without CAP_SYS_RESOURCE
+    }
+}
+
+/// Keeps a worker's private memory in RAM from the moment that it is used: for a process that is being killed the kernel
+/// brings in no page, and a request that was to be copied there would end in EIO. [`WORKER_MEMORY`] bounds it. Only where
+/// the limit allows for all that will be mapped: with less, mappings would fail. What is shared with the holder is taken out
+/// again, [`crate::store`].
+pub(super) fn stay_in_memory_once_used() {
+    if getrlimit(Resource::Memlock).current.is_some() {
+        log::debug!("RLIMIT_MEMLOCK: the worker's memory may be swapped out");
+        return;
+    }
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if let Err(errno) = mlockall(all) {
+        log::debug!("mlockall: {errno}");
+    }
+}
+
 /// Keeps a holder's memory in RAM: one that has to be read back from a full disk cannot start a worker. What is mapped
 /// now is brought in; call it before large mappings are made.
 pub(super) fn stay_in_memory() {

@@ -99,7 +99,36 @@ fn check_worker(worker: Pid, wanted: u64) -> Outcome {
     };
     check_eq!(limit("Max data size")?, ["1073741824"; 2], "limit of memory");
     check_eq!(limit("Max core file size")?, ["0"; 2], "limit of core files");
+    let lockable = limit("Max locked memory")? == ["unlimited"; 2];
+    check!(lockable || of_ours(SYS_RESOURCE)? == 0, "the holder could raise RLIMIT_MEMLOCK and did not");
+    check_stays_in_memory(worker, lockable)?;
     check_undumpable(worker)
+}
+
+/// Its private memory is locked where it may be, and the snapshots, which are far larger than all else, are not.
+fn check_stays_in_memory(worker: Pid, lockable: bool) -> Outcome {
+    let maps = std::fs::read_to_string(format!("/proc/{worker}/smaps"))?;
+    let mut of = "";
+    let mut heaps = 0;
+    for line in maps.lines() {
+        let Some(flags) = line.strip_prefix("VmFlags:") else {
+            if line.split_once(' ').is_some_and(|(range, _)| range.contains('-')) {
+                of = line;
+            }
+            continue;
+        };
+        let locked = flags.split_whitespace().any(|flag| flag == "lo");
+        if of.ends_with("[heap]") {
+            heaps += 1;
+            check_eq!(locked, lockable, "a worker's heap stays in memory: {of}");
+        }
+        let (range, _) = of.split_once(' ').doing("a range")?;
+        let (start, end) = range.split_once('-').doing("a range")?;
+        let length = u64::from_str_radix(end, 16)? - u64::from_str_radix(start, 16)?;
+        check!(!locked || length < 1 << 30, "a worker's snapshots are locked: {of}");
+    }
+    check!(heaps > 0, "no heap in smaps of {worker}");
+    Ok(())
 }
 
 /// What belongs to a process that can be dumped belongs to its user.
