@@ -73,9 +73,10 @@ pub struct Fixture {
     cpus: usize,
 }
 
-/// A text of `tests/fixtures/`.
+/// A text of `tests/fixtures/`, which is the whole workspace's.
 pub fn text(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let mut places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("tests/fixtures"));
+    let path = places.find(|dir| dir.is_dir()).expect("tests/fixtures of the workspace").join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
