@@ -62,6 +62,7 @@ pub fn worker(needs: &WorkerNeeds) -> Result<(), ConfineError> {
     let death_signal = parent_process_death_signal().step("PR_GET_PDEATHSIG")?;
     limits::of_worker()?;
     limits::stay_in_memory_once_used();
+    limits::no_numa_hints();
     let permitted = rights::permitted()?;
     rights::leave_root(permitted)?;
     rights::reduce(rights::of_worker(needs, permitted))?;

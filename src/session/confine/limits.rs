@@ -84,6 +84,21 @@ pub(super) fn stay_in_memory_once_used() {
     }
 }
 
+/// linux/mempolicy.h: memory of the node that the thread runs on, as without a policy.
+const MPOL_LOCAL: libc::c_int = 4;
+
+/// Keeps a worker's pages mapped on machines of several memory nodes. There the kernel unmaps pages now and then to learn
+/// which node uses them (NUMA balancing, `task_numa_work`), and for a process that is being killed it maps none again: a
+/// request that was to be copied there would end in EIO. It leaves those alone that have a policy of their own, even
+/// one that says what holds without (`vma_policy_mof`). Threads inherit it.
+pub(super) fn no_numa_hints() {
+    let no_nodes = std::ptr::null::<libc::c_ulong>();
+    // SAFETY: the policy takes no set of nodes, so that none is read; memory keeps its contents under any policy.
+    if unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_LOCAL, no_nodes, 0_usize) } != 0 {
+        log::debug!("set_mempolicy: {}", std::io::Error::last_os_error()); // ENOSYS: built for one node
+    }
+}
+
 /// Keeps a holder's memory in RAM: one that has to be read back from a full disk cannot start a worker. What is mapped
 /// now is brought in; call it before large mappings are made.
 pub(super) fn stay_in_memory() {

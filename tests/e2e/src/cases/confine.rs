@@ -102,6 +102,7 @@ fn check_worker(worker: Pid, wanted: u64) -> Outcome {
     let lockable = limit("Max locked memory")? == ["unlimited"; 2];
     check!(lockable || of_ours(SYS_RESOURCE)? == 0, "the holder could raise RLIMIT_MEMLOCK and did not");
     check_stays_in_memory(worker, lockable)?;
+    check_stays_mapped(worker)?;
     check_undumpable(worker)
 }
 
@@ -128,6 +129,19 @@ fn check_stays_in_memory(worker: Pid, lockable: bool) -> Outcome {
         check!(!locked || length < 1 << 30, "a worker's snapshots are locked: {of}");
     }
     check!(heaps > 0, "no heap in smaps of {worker}");
+    Ok(())
+}
+
+/// NUMA balancing leaves its pages alone: they have a policy, where the kernel knows of memory nodes.
+fn check_stays_mapped(worker: Pid) -> Outcome {
+    let Ok(maps) = std::fs::read_to_string(format!("/proc/{worker}/numa_maps")) else {
+        check!(!Path::new("/proc/self/numa_maps").exists(), "numa_maps of {worker} cannot be read");
+        return Ok(());
+    };
+    check!(!maps.is_empty(), "numa_maps of {worker} is empty");
+    for line in maps.lines() {
+        check_eq!(line.split_whitespace().nth(1), Some("local"), "policy of memory: {line}");
+    }
     Ok(())
 }
 
