@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use rustix::process::{getpid, getppid, kill_process, set_parent_process_death_signal};
 
 use super::confine;
 use super::handler::Daemon;
@@ -119,12 +120,20 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     daemon.registry().on_removed(Box::new(move |entry| forgetting.forget(entry.slot)));
     let control = serving.control(paths, page, daemon.clone())?;
     link::say(serving.link.as_fd(), Word::Serving, &[])?;
+    // From here on the end of the link tells of the holder's, and the heartbeat sees to it that this process ends too.
+    set_parent_process_death_signal(None).map_err(SessionError::from)?;
     let ending = daemon.until_the_end(&serving.link, options.idle_exit)?;
     serving.end(ending, control)?;
-    // Where the kernel sends requests again they wait for nobody.
-    let goes_on = matches!(ending, Ending::Leave | Ending::Daemon { keep: true, .. });
-    if goes_on && !resend && !flights.close(settings::threads(online), LAST_ANSWERS) {
-        log::info!("some requests were still being answered: they are told EINTR");
+    let to_answer = match ending {
+        // Where the kernel sends requests again they wait for nobody.
+        Ending::Leave | Ending::Daemon { keep: true, .. } => !resend,
+        Ending::Daemon { keep: false, .. } => false,
+        // The next start may be far. Until then those who wait for an answer cannot even be killed (`request_wait_answer`,
+        // fs/fuse/dev.c), our own opener among them, and systemd starts nothing before it has gone.
+        Ending::Alone => true,
+    };
+    if to_answer && !flights.close(settings::threads(online), LAST_ANSWERS) {
+        log::info!("some requests were still being answered: they are sent again, or told EINTR");
     }
     Ok(())
 }
@@ -221,14 +230,19 @@ impl Serving {
     }
 }
 
-/// Shows that this process lives.
+/// Shows that this process lives, and ends it where it should have ended with its holder and has not.
 fn beat(page: Page) -> Result<(), SessionError> {
     page.beat.fetch_add(1, Relaxed);
+    let holder = getppid();
     std::thread::Builder::new()
         .name("heartbeat".to_owned())
         .spawn(move || {
             loop {
+                let orphan = getppid() != holder;
                 std::thread::sleep(BEAT);
+                if orphan {
+                    let _ = kill_process(getpid(), rustix::process::Signal::KILL); // to itself there is always a right
+                }
                 page.beat.fetch_add(1, Relaxed);
             }
         })

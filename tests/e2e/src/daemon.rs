@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::case::{Doing, Outcome, check, check_eq, fail};
+use crate::soak::workers::Watched;
 use crate::{output, programs};
 
 /// A running `ownproc serve`.
@@ -146,8 +147,17 @@ impl Daemon {
     /// SIGKILL, as a crash: the mount stays, dead.
     pub fn crash(mut self) -> Outcome {
         self.crashed = true;
+        // They end with the main process, a moment later. Until then the connection lives, and what is asked is aborted.
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = std::fs::read_to_string(&path).doing(path)?;
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        let children: Vec<_> = children.filter_map(|pid| Watched::open(Pid::from_raw(pid)).ok()).collect();
+        check!(!children.is_empty(), "the daemon has no worker");
         self.signal(Signal::SIGKILL)?;
         self.wait(Duration::from_secs(20))?;
+        for child in children {
+            child.ended(Duration::from_secs(20)).doing("a worker, after its main process")?;
+        }
         Ok(())
     }
 }

@@ -10,14 +10,16 @@ use nix::sys::signal::Signal;
 
 use super::Row;
 use crate::case::Needs::Nothing;
-use crate::case::{Doing, Outcome, check, check_eq, fail};
+use crate::case::{Doing, Failure, Outcome, check, check_eq, fail};
 use crate::daemon::{self, Daemon, is_mounted, ownproc_at};
 use crate::manager::{Manager, eventually};
 use crate::readers::{Container, Readers, whole};
+use crate::soak::injected::Rules;
 
 pub const CASES: &[Row] = &[
     ("stored_sigterm_in_use_hands_the_mount_on", Nothing, sigterm),
     ("stored_holder_killed_many_times", Nothing, killed),
+    ("stored_holder_killed_under_a_reader", Nothing, killed_under_a_reader),
     ("stored_sigterm_not_in_use_unmounts", Nothing, not_in_use),
     ("stored_memory_of_another_build", Nothing, another_build),
     ("stored_half_or_foreign_is_a_normal_start", Nothing, half_or_foreign),
@@ -127,6 +129,43 @@ fn sigterm() -> Outcome {
 
 fn killed() -> Outcome {
     restarts("stored-kill", 10, Signal::SIGKILL, 137)
+}
+
+/// What its worker has read is answered before that ends too: who waits for an answer cannot be killed, and a service manager would
+/// wait for him before it starts anything.
+fn killed_under_a_reader() -> Outcome {
+    check!(cfg!(debug_assertions), "faults on purpose are only in builds with debug assertions");
+    let (mount, manager, rules) =
+        (daemon::fresh_mount_point("stored-waits"), Manager::start("stored-waits")?, Rules::new()?);
+    let serve = || -> Outcome<Daemon> {
+        let mut command = manager.command()?;
+        rules.give(&mut command);
+        Daemon::spawn(command, mount.clone(), &[])
+    };
+    let daemon = serve()?;
+    manager.wait_for("both", |names| names.len() == 2)?;
+    let container = Container::launch(&mount)?;
+    let file = mount.join("containers").join(container.name()).join("proc/loadavg");
+    rules.set(&format!("slow read {} 120", std::fs::metadata(&file).doing(file.display())?.ino()))?;
+    check_eq!(daemon.leave(Signal::SIGTERM)?, KEPT, "exit code after SIGTERM");
+    let daemon = serve()?;
+
+    let kept = File::open(&file).doing(file.display())?;
+    let reader = std::thread::spawn(move || kept.read_at(&mut [0; 4096], 0));
+    std::thread::sleep(Duration::from_millis(60));
+    check_eq!(daemon.leave(Signal::SIGKILL)?, 137, "exit code after SIGKILL");
+    eventually("the worker ends after its holder", || Ok(processes_of(&mount)?.is_empty()))?;
+    let answered = eventually("the reader is answered while nobody serves", || Ok(reader.is_finished()));
+    rules.set("")?;
+    // Before the verdict: a reader that waits cannot be killed.
+    let daemon = serve()?;
+    answered?;
+    let read = reader.join().map_err(|_| Failure("the reader panicked".to_owned()))?;
+    check!(read.doing("a read whose worker ended after it")? > 20, "the reader got too little");
+    manager.check()?;
+    container.end()?;
+    manager.hush();
+    daemon.stop()
 }
 
 fn not_in_use() -> Outcome {
