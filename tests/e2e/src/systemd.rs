@@ -42,6 +42,20 @@ fn worker_of(holder: i32) -> Outcome<i32> {
     crate::case::fail!("holder {holder} has no worker among {children:?}")
 }
 
+/// Waits until a holder has its shared files open. Who kills it before may leave the opener waiting for an answer, which is not to be
+/// killed, and systemd waits for it with its TimeoutStopSec= (SECURITY.md, "What is not done").
+fn opener_has_gone(holder: i32) -> Outcome {
+    let path = format!("/proc/{holder}/task/{holder}/children");
+    eventually("the shared files are held open", || {
+        let children = std::fs::read_to_string(&path).doing(&path)?;
+        let is_opener = |pid: &str| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == b"opener")
+        };
+        Ok(!children.split_whitespace().any(is_opener))
+    })
+}
+
 /// Waits for another main process that is ready.
 fn another_main(before: i32) -> Outcome<i32> {
     eventually("another main process is active", || {
@@ -84,9 +98,18 @@ pub fn main(unit: &str) -> ExitCode {
         }
         Err(why) => {
             println!("FAILED systemd, after {done} steps: {why}");
-            let log =
-                run(Command::new("journalctl").args(["--no-pager", "-n", "60", "-u", "ownproc.service"]));
-            println!("{}", log.map_or_else(|why| why.to_string(), |log| log.stdout));
+            for command in [
+                "journalctl --no-pager -n 60 -u ownproc.service",
+                "systemctl --no-pager --lines=0 status ownproc.service",
+                "dmesg | grep ownproc.service | tail -n 30",
+                "cd /sys/fs/cgroup/system.slice/ownproc.service && for pid in $(cat cgroup.procs); do grep -H . /proc/$pid/task/*/{stat,wchan,stack}; done",
+            ] {
+                let log = run(Command::new("bash").args(["-c", command]));
+                println!(
+                    "{command}\n{}",
+                    log.map_or_else(|why| why.to_string(), |log| log.stdout + &log.stderr)
+                );
+            }
             println!("{done} passed, 1 failed");
             ExitCode::FAILURE
         }
@@ -141,6 +164,7 @@ fn story(unit: &Path, ok: &mut dyn FnMut(&str)) -> Outcome {
     ok("restart");
 
     let before = main_pid()?;
+    opener_has_gone(before)?;
     systemctl(&["kill", "-s", "KILL", "--kill-who=main", "ownproc.service"])?.ok()?;
     another_main(before)?;
     story.check()?;
