@@ -63,6 +63,7 @@ pub fn worker(needs: &WorkerNeeds) -> Result<(), ConfineError> {
     limits::of_worker()?;
     limits::stay_in_memory_once_used();
     limits::no_numa_hints();
+    limits::no_huge_pages();
     let permitted = rights::permitted()?;
     rights::leave_root(permitted)?;
     rights::reduce(rights::of_worker(needs, permitted))?;
@@ -89,6 +90,7 @@ pub fn holder(needs: &WorkerNeeds, registrations: &Path) -> Result<(), ConfineEr
     limits::give(registrations, rights::future_user(permitted))?;
     limits::spare_holder();
     limits::may_lock();
+    limits::no_huge_pages();
     limits::stay_in_memory();
     limits::no_core_dumps()?;
     rights::reduce(rights::of_holder(needs, permitted))?;

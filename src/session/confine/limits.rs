@@ -99,6 +99,16 @@ pub(super) fn no_numa_hints() {
     }
 }
 
+/// Keeps what holder and worker use to the pages that they touched. Where huge pages are not only for those who ask for them
+/// (`transparent_hugepage/enabled` is `always`, as Debian builds it), the kernel replaces the one page that a thread has used
+/// of its memory by one of 2 MiB; and while it does, the page is unmapped, which a worker that is being killed
+/// must not meet (see [`no_numa_hints`]). Processes that they start inherit it, prctl(2).
+pub(super) fn no_huge_pages() {
+    if let Err(errno) = rustix::thread::disable_transparent_huge_pages(true) {
+        log::debug!("PR_SET_THP_DISABLE: {errno}"); // EINVAL: built without
+    }
+}
+
 /// Keeps a holder's memory in RAM: one that has to be read back from a full disk cannot start a worker. What is mapped
 /// now is brought in; call it before large mappings are made.
 pub(super) fn stay_in_memory() {

@@ -103,6 +103,7 @@ fn check_worker(worker: Pid, wanted: u64) -> Outcome {
     check!(lockable || of_ours(SYS_RESOURCE)? == 0, "the holder could raise RLIMIT_MEMLOCK and did not");
     check_stays_in_memory(worker, lockable)?;
     check_stays_mapped(worker)?;
+    check_small_pages(worker)?;
     check_undumpable(worker)
 }
 
@@ -145,6 +146,16 @@ fn check_stays_mapped(worker: Pid) -> Outcome {
     Ok(())
 }
 
+/// The kernel makes no huge pages of its memory, where it could (a field since Linux 5.0).
+fn check_small_pages(pid: Pid) -> Outcome {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let enabled = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    let kernel_has_them = Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+    check!(enabled.is_some() || !kernel_has_them, "no THP_enabled in the status of {pid}");
+    check!(enabled.is_none_or(|value| value.trim() == "0"), "huge pages in {pid}: THP_enabled {enabled:?}");
+    Ok(())
+}
+
 /// What belongs to a process that can be dumped belongs to its user.
 fn check_undumpable(pid: Pid) -> Outcome {
     use std::os::unix::fs::MetadataExt;
@@ -183,6 +194,7 @@ fn holder() -> Outcome {
         }
         check_eq!(parse::value(status, "NoNewPrivs")?, "1", "NoNewPrivs of a holder");
     }
+    check_small_pages(daemon.pid())?;
     check_undumpable(daemon.pid())?;
     daemon.stop()
 }
