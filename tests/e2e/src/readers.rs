@@ -1,68 +1,52 @@
 //! Who reads while the daemon is restarted.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ownproc::control::Client;
 
-use crate::case::{Doing, Failure, Outcome, check, check_eq};
+use crate::case::{Doing, Failure, Outcome, check, check_eq, fail};
 use crate::parse::Meminfo;
 use crate::programs::OWN_INSIDE;
 use crate::shell::{Shell, launch_named, new_name};
 
-/// Programs that read all the time, through the mount, until they are told to end.
+/// Threads that read all the time, through the mount, until they are told to end. They are in a program of their own, which
+/// starts no other: before Linux 6.7 the kernel held the pages that an unbuffered read of a FUSE file goes to in a
+/// way that fork(2) does not know of (FOLL_GET), so that the answer went to the child where one was made meanwhile, and
+/// the reader kept what its memory held before.
 pub struct Readers {
-    stop: Arc<AtomicBool>,
+    program: Child,
     reads: Arc<AtomicU64>,
     interrupted: Arc<AtomicU64>,
-    threads: Vec<std::thread::JoinHandle<Outcome>>,
+    listener: std::thread::JoinHandle<()>,
 }
 
 impl Readers {
     /// Starts them, on the mount at `mount`.
     pub fn start(mount: &Path) -> Outcome<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let reads = Arc::new(AtomicU64::new(0));
-        let interrupted = Arc::new(AtomicU64::new(0));
         // What the daemon and the kernel have agreed on: a kernel may have it without being new.
-        let may_interrupt = !Client::connect(mount).doing("status")?.status().doing("status")?.worker.resend;
-        let mut threads = Vec::new();
-        for number in 0..5 {
-            let (stop, reads, mount) = (Arc::clone(&stop), Arc::clone(&reads), mount.to_owned());
-            let of_thread = Arc::clone(&interrupted);
-            threads.push(std::thread::spawn(move || -> Outcome {
-                let kept = File::open(mount.join("proc/meminfo")).doing("kept file")?;
-                while !stop.load(Ordering::Relaxed) {
-                    let read = || -> Outcome {
-                        match number {
-                            0 | 1 => whole(&mount.join("proc/meminfo")),
-                            2 => pieces(&kept),
-                            3 => pieces(&File::open(mount.join("proc/meminfo")).doing("open")?),
-                            _ => {
-                                std::fs::read_dir(mount.join("sys/devices/system/cpu"))
-                                    .doing("list")?
-                                    .count();
-                                std::fs::metadata(mount.join("proc/stat")).doing("stat")?;
-                                Ok(())
-                            }
-                        }
-                    };
-                    match read() {
-                        Err(Failure(why)) if may_interrupt && why.contains("(os error 4)") => {
-                            of_thread.fetch_add(1, Ordering::Relaxed);
-                        }
-                        read => read?,
-                    }
-                    reads.fetch_add(1, Ordering::Relaxed);
+        let resend = Client::connect(mount).doing("status")?.status().doing("status")?.worker.resend;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["tool", "read-on"]).arg(mount).arg(if resend { "never-fail" } else { "may-interrupt" });
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut program = pipes.spawn().doing("readers")?;
+        let (reads, interrupted) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let counts = [Arc::clone(&reads), Arc::clone(&interrupted)];
+        let stdout = program.stdout.take().doing("stdout of the readers")?;
+        let listener = std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                for (count, word) in counts.iter().zip(line.split(' ')) {
+                    count.store(word.parse().unwrap_or(0), Ordering::Relaxed);
                 }
-                Ok(())
-            }));
-        }
-        Ok(Self { stop, reads, interrupted, threads })
+            }
+        });
+        Ok(Self { program, reads, interrupted, listener })
     }
 
     /// Lets them read some more.
@@ -70,7 +54,7 @@ impl Readers {
         let enough = self.reads.load(Ordering::Relaxed) + 100;
         let until = Instant::now() + Duration::from_secs(60);
         while self.reads.load(Ordering::Relaxed) < enough {
-            if self.threads.iter().any(std::thread::JoinHandle::is_finished) {
+            if self.listener.is_finished() {
                 break; // the end tells why
             }
             check!(Instant::now() < until, "no 100 reads in 60 s");
@@ -85,18 +69,93 @@ impl Readers {
     }
 
     /// None of them has failed.
-    pub fn end(self) -> Outcome<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().map_err(|_| Failure("a reader panicked".to_owned()))??;
-        }
+    pub fn end(mut self) -> Outcome<u64> {
+        drop(self.program.stdin.take());
+        let output = self.program.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        check!(output.status.success(), "a reader: {}", said.trim());
+        self.listener.join().map_err(|_| Failure("the listener panicked".to_owned()))?;
         Ok(self.reads.load(Ordering::Relaxed))
     }
 }
 
+/// `tool read-on MOUNT never-fail|may-interrupt`: tells every now and then how many reads there were, and how many of them
+/// were interrupted; ends when its input does.
+pub fn read_on(words: &[&str]) -> Outcome {
+    let (mount, may_interrupt) = match words {
+        [mount, "never-fail"] => (PathBuf::from(mount), false),
+        [mount, "may-interrupt"] => (PathBuf::from(mount), true),
+        _ => fail!("tool read-on MOUNT never-fail|may-interrupt"),
+    };
+    let stop = AtomicBool::new(false);
+    let counts = [AtomicU64::new(0), AtomicU64::new(0)];
+    let tell = || -> Outcome {
+        let [reads, interrupted] = counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        println!("{reads} {interrupted}");
+        Ok(std::io::stdout().flush()?)
+    };
+    std::thread::scope(|scope| -> Outcome {
+        let read = |number| read_until(&stop, &counts, &mount, number, may_interrupt);
+        let threads: Vec<_> = (0..5).map(|number| scope.spawn(move || read(number))).collect();
+        let input = scope.spawn(|| {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            stop.store(true, Ordering::Relaxed);
+        });
+        while !input.is_finished() && !threads.iter().any(std::thread::ScopedJoinHandle::is_finished) {
+            tell()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            if let Err(failure) = thread.join().map_err(|_| Failure("a reader panicked".to_owned()))? {
+                eprintln!("{failure}");
+                std::process::exit(1); // the input may stay open
+            }
+        }
+        tell()
+    })
+}
+
+/// One of the readers, each of which has a way of its own.
+fn read_until(
+    stop: &AtomicBool,
+    [reads, interrupted]: &[AtomicU64; 2],
+    mount: &Path,
+    number: u32,
+    may_interrupt: bool,
+) -> Outcome {
+    let kept = File::open(mount.join("proc/meminfo")).doing("kept file")?;
+    while !stop.load(Ordering::Relaxed) {
+        let read = || -> Outcome {
+            match number {
+                0 | 1 => whole(&mount.join("proc/meminfo")),
+                2 => pieces(&kept),
+                3 => pieces(&File::open(mount.join("proc/meminfo")).doing("open")?),
+                _ => {
+                    std::fs::read_dir(mount.join("sys/devices/system/cpu")).doing("list")?.count();
+                    std::fs::metadata(mount.join("proc/stat")).doing("stat")?;
+                    Ok(())
+                }
+            }
+        };
+        match read() {
+            Err(Failure(why)) if may_interrupt && why.contains("(os error 4)") => {
+                interrupted.fetch_add(1, Ordering::Relaxed);
+            }
+            read => read?,
+        }
+        reads.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
 /// Reads a meminfo in one go.
 pub fn whole(path: &Path) -> Outcome {
-    Meminfo::parse(&std::fs::read_to_string(path).doing(path.display())?).and_then(is_whole)
+    let bytes = std::fs::read(path).doing(path.display())?;
+    let text = str::from_utf8(&bytes).map_err(|_| {
+        Failure(format!("{} holds what is no text: {:?}", path.display(), bytes.escape_ascii().to_string()))
+    })?;
+    Meminfo::parse(text).and_then(is_whole)
 }
 
 /// Not one line is missing.

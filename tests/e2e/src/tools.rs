@@ -24,6 +24,7 @@ pub fn main(words: &[&str]) -> ExitCode {
         ["grow"] => memory::grow(),
         ["hold", rest @ ..] => memory::hold(rest),
         ["init-named", name, command, args @ ..] => init_named(name, command, args),
+        ["read-on", rest @ ..] => crate::readers::read_on(rest),
         ["reread", path] => reread(path),
         ["open-move-read", path] => open_move_read(path),
         ["sendfile", path] => sendfile(path),
