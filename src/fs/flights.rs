@@ -63,10 +63,10 @@ pub const RESENT: u64 = 1 << 63;
 /// A request with this much against it is answered plainly: it was in flight at two deaths of which the worker itself
 /// was the cause.
 pub const GUILTY: u64 = 16;
-/// What a crash or a hang counts.
+/// What a crash counts, and a hang in a request.
 pub const OWN_END: u64 = GUILTY / 2;
-/// What a SIGKILL from elsewhere counts: an administrator's, or the kernel's for want of memory, which the request may
-/// have caused.
+/// What a SIGKILL from elsewhere counts, and that the whole worker stood still: an administrator's doing, or the kernel's for
+/// want of memory, which the request may have caused.
 pub const KILLED: u64 = 1;
 
 /// The marks of one worker.

@@ -51,6 +51,14 @@ impl End {
     pub const fn is_own_fault(self) -> bool {
         !matches!(self, Self::Signal(9 | 15) | Self::Stopped | Self::Replaced)
     }
+
+    /// Whether one of the requests that were being answered may have caused it. Where even the thread stood still that does
+    /// nothing but beat, the whole process was kept from running (its group was frozen, a debugger has it): those that
+    /// are sent again may then not be answered plainly for having been there twice.
+    #[must_use]
+    pub const fn may_be_a_requests(self) -> bool {
+        self.is_own_fault() && !matches!(self, Self::Hung)
+    }
 }
 
 impl std::fmt::Display for End {
@@ -81,5 +89,7 @@ mod tests {
         assert_eq!(End::from_code(0), None);
         assert!(End::Signal(6).is_own_fault() && End::Hung.is_own_fault() && End::Exit(0).is_own_fault());
         assert!(!End::Signal(9).is_own_fault());
+        assert!(End::Stuck.may_be_a_requests() && End::Signal(6).may_be_a_requests());
+        assert!(!End::Hung.may_be_a_requests() && !End::Signal(9).may_be_a_requests());
     }
 }

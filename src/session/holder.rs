@@ -364,7 +364,7 @@ impl Holder {
         }
         story.deaths.fetch_add(1, Relaxed);
         story.last_end.store(end.code(), Relaxed);
-        let cause = if end.is_own_fault() { flights::OWN_END } else { flights::KILLED };
+        let cause = if end.may_be_a_requests() { flights::OWN_END } else { flights::KILLED };
         self.cause = u8::try_from(cause).unwrap_or(u8::MAX);
         let lived = child.took_over().map_or(Millis(0), |at| time.since(at));
         if !self.ever_served
