@@ -5,10 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::oci::args as oci;
+
 /// Container launcher: limits, namespaces, and a /proc that tells the truth about them.
 #[derive(Debug, Parser)]
 #[command(name = "ownproc-run", version, about, max_term_width = 110)]
 pub struct Cli {
+    /// Flags of the OCI runtime.
+    #[command(flatten)]
+    pub global: crate::oci::args::Global,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
@@ -19,6 +24,34 @@ pub struct Cli {
 pub enum Verb {
     /// Run a command in a new container, in the foreground.
     Launch(Box<LaunchArgs>),
+    /// Make the container of an OCI bundle; it waits for start.
+    Create(oci::CreateArgs),
+    /// Let the process of a container that was made run.
+    Start(oci::OneArgs),
+    /// Make the container of an OCI bundle and run it.
+    Run(oci::RunArgs),
+    /// Run one more process in a container.
+    Exec(Box<oci::ExecArgs>),
+    /// What is known of a container, as JSON.
+    State(oci::OneArgs),
+    /// All containers.
+    List(oci::ListArgs),
+    /// A container's processes.
+    Ps(oci::PsArgs),
+    /// Send a signal to a container.
+    Kill(oci::KillArgs),
+    /// Take a container away that has ended.
+    Delete(oci::DeleteArgs),
+    /// Stop a container's processes for a while.
+    Pause(oci::OneArgs),
+    /// Let them go on.
+    Resume(oci::OneArgs),
+    /// Change a container's limits.
+    Update(oci::UpdateArgs),
+    /// What this runtime can do, as JSON.
+    Features,
+    /// Write a config.json to begin with.
+    Spec(oci::SpecArgs),
     /// The daemon that `launch` starts by itself.
     #[command(name = "__serve", hide = true)]
     Serve(ServeArgs),

@@ -51,32 +51,74 @@ fn candidates(word: &[u8], path: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Becomes the command; returns an exit code if it cannot, and has then said why.
-pub fn execute(program: &Program, mask: &SigSet) -> i32 {
-    // Rust's runtime ignores SIGPIPE; a shell would not
+impl Program {
+    /// For a command and an environment that are words already; `candidates` as [`prepare`] finds them.
+    pub fn new(argv: Vec<CString>, env: Vec<CString>) -> Self {
+        let word = argv.first().map(|word| word.as_bytes()).unwrap_or_default();
+        let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
+        let text = |bytes: Vec<u8>| CString::new(bytes).ok();
+        let candidates = candidates(word, path.unwrap_or_default()).into_iter().filter_map(text).collect();
+        Self { candidates, argv, env }
+    }
+
+    /// Whether there is a file to execute at all; else why not.
+    pub fn look(&self) -> Result<(), String> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let there = |path: &CString| {
+            let found = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+            !matches!(found, Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR))
+        };
+        if self.candidates.iter().any(there) {
+            return Ok(());
+        }
+        let word = self.argv.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+        // podman and Docker look for these words, and end with 127
+        Err(if word.contains('/') {
+            format!("{word}: no such file or directory")
+        } else {
+            format!("{word}: executable file not found in $PATH: No such file or directory")
+        })
+    }
+
+    /// Becomes the command; returns an exit code and the reason if it cannot.
+    pub fn execute(&self) -> (i32, String) {
+        let mut worst = Errno::ENOENT;
+        for candidate in &self.candidates {
+            match try_one(candidate, self) {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                Errno::EACCES => worst = Errno::EACCES, // another directory of PATH may have it
+                error => {
+                    worst = error;
+                    break;
+                }
+            }
+        }
+        let word = self.argv.first().map(|word| OsStr::from_bytes(word.to_bytes())).unwrap_or_default();
+        let (code, reason) = match worst {
+            Errno::ENOENT => (NOT_FOUND, "not found in the container".to_owned()),
+            Errno::ELOOP => {
+                (NOT_EXECUTABLE, "leads through a link of /proc, which is not followed".to_owned())
+            }
+            Errno::ENOEXEC => (NOT_EXECUTABLE, "neither a program nor a script with a #! line".to_owned()),
+            error => (NOT_EXECUTABLE, format!("cannot be executed: {}", error.desc())),
+        };
+        (code, format!("{}: {reason}", word.display()))
+    }
+}
+
+/// Signals as a shell would hand them on: Rust's runtime ignores SIGPIPE, and the launcher blocks some.
+pub fn reset_signals(mask: &SigSet) {
     // SAFETY: the default action is no handler that could be unsafe.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
+}
+
+/// Becomes the command; returns an exit code if it cannot, and has then said why.
+pub fn execute(program: &Program, mask: &SigSet) -> i32 {
+    reset_signals(mask);
     close_from(3);
-    let mut worst = Errno::ENOENT;
-    for candidate in &program.candidates {
-        match try_one(candidate, program) {
-            Errno::ENOENT | Errno::ENOTDIR => {}
-            Errno::EACCES => worst = Errno::EACCES, // another directory of PATH may have it
-            error => {
-                worst = error;
-                break;
-            }
-        }
-    }
-    let word = program.argv.first().map(|word| OsStr::from_bytes(word.to_bytes())).unwrap_or_default();
-    let (code, reason) = match worst {
-        Errno::ENOENT => (NOT_FOUND, "not found in the container".to_owned()),
-        Errno::ELOOP => (NOT_EXECUTABLE, "leads through a link of /proc, which is not followed".to_owned()),
-        Errno::ENOEXEC => (NOT_EXECUTABLE, "neither a program nor a script with a #! line".to_owned()),
-        error => (NOT_EXECUTABLE, format!("cannot be executed: {}", error.desc())),
-    };
-    let _ = writeln!(io::stderr(), "ownproc-run: {}: {reason}", word.display());
+    let (code, reason) = program.execute();
+    let _ = writeln!(io::stderr(), "ownproc-run: {reason}");
     code
 }
 

@@ -4,7 +4,7 @@ mod start;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ownproc::config::ConfigFile;
@@ -14,7 +14,6 @@ use ownproc::model::{ContainerName, DaemonChoices, PolicyChoices};
 use ownproc::session::{Options, SessionError};
 
 use crate::args::{DaemonMode, ServeArgs};
-use crate::spec::Spec;
 
 /// Why the daemon does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -69,23 +68,21 @@ pub enum DaemonError {
     },
 }
 
-/// The daemon of the spec's mount point.
+/// The daemon of a mount point.
 #[derive(Debug)]
 pub struct Daemon {
     client: Client,
     registered: bool,
 }
 
-/// Connects to the daemon; starts it where there is none and the spec allows that. To be called before anything of
+/// Connects to the daemon; starts it where there is none and `mode` allows that. To be called before anything of
 /// the container exists.
-pub fn find_or_start(spec: &Spec) -> Result<Daemon, DaemonError> {
-    if std::fs::metadata(&spec.mount).is_ok_and(|meta| !meta.is_dir()) {
-        return Err(MountError::NotADirectory(spec.mount.clone()).into());
+pub fn find_or_start(mount: &Path, mode: DaemonMode) -> Result<Daemon, DaemonError> {
+    if std::fs::metadata(mount).is_ok_and(|meta| !meta.is_dir()) {
+        return Err(MountError::NotADirectory(mount.to_owned()).into());
     }
-    let client = match Client::connect(&spec.mount) {
-        Err(ControlError::NotRunning { .. }) if spec.daemon == DaemonMode::Auto => {
-            start::start(&Paths::new(&spec.mount))?
-        }
+    let client = match Client::connect(mount) {
+        Err(ControlError::NotRunning { .. }) if mode == DaemonMode::Auto => start::start(&Paths::new(mount))?,
         other => other?,
     };
     let hello = client.hello();
@@ -128,6 +125,18 @@ impl Daemon {
             Some(RefusalKind::NameTaken | RefusalKind::NotAllowed) => source.into(),
             _ if hello.build != build_id() => DaemonError::OtherBuild { pid: hello.pid, source },
             _ => source.into(),
+        }
+    }
+
+    /// The registration stays when this goes: it ends with the container, or by [`Daemon::forget`].
+    pub fn keep(&mut self) {
+        self.registered = false;
+    }
+
+    /// Ends a registration that another process made.
+    pub fn forget(&mut self, name: &ContainerName) {
+        if let Err(error) = self.client.unregister(name) {
+            log::debug!("unregister {name}: {error}");
         }
     }
 

@@ -9,6 +9,7 @@ mod daemon;
 mod groups;
 mod init;
 mod namespaces;
+mod oci;
 mod pins;
 mod preflight;
 mod reexec;
@@ -49,9 +50,19 @@ fn main() -> ExitCode {
             return ExitCode::from(LAUNCHER_FAILED);
         }
     };
-    let result = match cli.verb {
-        Verb::Launch(args) => launch(&args),
-        Verb::Serve(args) => daemon::serve(&args).map_err(|error| error.to_string()),
+    let result = match &cli.verb {
+        Verb::Launch(args) => launch(args),
+        Verb::Serve(args) => daemon::serve(args).map_err(|error| error.to_string()),
+        verb => {
+            return match oci::main(&cli.global, verb) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => {
+                    oci::log::error(&cli.global, &error);
+                    eprintln!("ownproc-run: {error}");
+                    ExitCode::from(1) // as runc does
+                }
+            };
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -41,6 +41,19 @@ pub fn new_time() -> io::Result<bool> {
     Ok(true)
 }
 
+/// The same with clocks that are ahead of the host's by these seconds and nanoseconds: the monotonic one, and that of the
+/// boot.
+pub fn new_time_with([monotonic, boottime]: [(i64, u32); 2]) -> io::Result<bool> {
+    if !std::path::Path::new("/proc/self/ns/time_for_children").exists() {
+        return Ok(false);
+    }
+    unshare(CloneFlags::from_bits_retain(CLONE_NEWTIME))?;
+    let line = |name: &str, (seconds, nanoseconds)| format!("{name} {seconds} {nanoseconds}\n");
+    let text = [line("monotonic", monotonic), line("boottime", boottime)].concat();
+    std::fs::write("/proc/self/timens_offsets", text)?;
+    Ok(true)
+}
+
 /// A line of timens_offsets for the offset -(seconds + nanoseconds); the file's nanoseconds are 0 to 999999999.
 fn minus(name: &str, seconds: i64, nanoseconds: i64) -> String {
     match nanoseconds {
@@ -58,11 +71,20 @@ pub fn spawn(
     v2_group: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> i32,
 ) -> io::Result<Child> {
-    let mut pidfd: i32 = -1;
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWPID;
     if network == Network::None {
         flags |= libc::CLONE_NEWNET;
     }
+    spawn_with(flags, v2_group, child)
+}
+
+/// The same with the namespaces of `flags` (`CLONE_NEW*`), or for any other of clone(2) that makes a process.
+pub fn spawn_with(
+    flags: i32,
+    v2_group: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> i32,
+) -> io::Result<Child> {
+    let mut pidfd: i32 = -1;
     let mut args = clone_args();
     args.flags = u64::from((flags | libc::CLONE_PIDFD).cast_unsigned());
     args.pidfd = (&raw mut pidfd).addr() as u64;

@@ -114,7 +114,8 @@ pub fn check(spec: &Spec) -> Result<Hierarchies, PreflightError> {
     Ok(hierarchies)
 }
 
-fn rights() -> Result<(), PreflightError> {
+/// The rights that every container needs its maker to have.
+pub fn rights() -> Result<(), PreflightError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(PreflightError::NotRoot);
     }
@@ -127,7 +128,8 @@ fn rights() -> Result<(), PreflightError> {
     Ok(())
 }
 
-fn kernel() -> Result<(), PreflightError> {
+/// The kernel has what every container is made with.
+pub fn kernel() -> Result<(), PreflightError> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     if version(&release).is_some_and(|version| version < KERNEL) {

@@ -3,11 +3,11 @@
 //! Mounts are made detached (fsopen, open_tree) and attached to descriptors that were resolved inside the new root,
 //! so that no symbolic link of the tree can lead one of them elsewhere.
 
-mod cgroupfs;
+pub(crate) mod cgroupfs;
 mod dev;
 pub(crate) mod mounts;
 mod protect;
-mod resolve;
+pub(crate) mod resolve;
 mod root;
 mod virtual_files;
 mod volumes;
@@ -94,7 +94,7 @@ pub fn enter(plan: &Plan<'_>) -> Result<(), SetupError> {
     }
     volumes::attach(&root, &volumes)?;
     protect::read_only_paths(&kernel)?;
-    files.attach(&kernel)?;
+    files.attach(|path| kernel.find(path))?;
     protect::mask_paths(&kernel, &files)?;
     if spec.read_only {
         mounts::set_attributes(root.fd(), mounts::RDONLY)?;

@@ -70,7 +70,7 @@ pub fn run(spec: &Spec) -> Result<u8, LaunchError> {
 fn attempt(spec: &Spec) -> Result<u8, LaunchError> {
     let hierarchies = preflight::check(spec)?;
     // before anything of the container exists: the daemon outlives it and must inherit nothing
-    let daemon = daemon::find_or_start(spec)?;
+    let daemon = daemon::find_or_start(&spec.mount, spec.daemon)?;
     let terminal = Terminal::new();
     let signals = Signals::block().map_err(system("block signals"))?;
     let state_dir = StateDir::open(Path::new(state::DIR))?;

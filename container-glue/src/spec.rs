@@ -19,7 +19,7 @@ pub use volume::Volume;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where the daemon's tree is by default.
-const DEFAULT_MOUNT: &str = "/var/lib/ownproc";
+pub const DEFAULT_MOUNT: &str = "/var/lib/ownproc";
 
 /// The container's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +127,8 @@ impl Spec {
     }
 }
 
-/// 12 hex digits, at least one of them a letter (a name of digits alone would be a pid on the command line).
-fn random_name() -> ContainerName {
+/// A name for who gave none: 12 hex digits, at least one of them a letter (a name of digits alone would be a pid on the command line).
+pub fn random_name() -> ContainerName {
     use std::hash::{BuildHasher, Hasher};
     loop {
         // RandomState is seeded from the kernel's random numbers.

@@ -87,6 +87,22 @@ impl Signals {
         }
     }
 
+    /// Waits for a child in a session of its own to end; its exit code. It gets every signal that comes, the terminal's too.
+    pub fn relay(&self, child: BorrowedFd<'_>) -> io::Result<u8> {
+        loop {
+            let interest = |fd| PollFd::new(fd, PollFlags::POLLIN);
+            let mut fds = [interest(self.fd.as_fd()), interest(child)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.catch_up(child)?;
+            if fds[1].any().unwrap_or(true) {
+                return exit_code(child);
+            }
+        }
+    }
+
     /// Passes on what has come. What the terminal sent (SI_KERNEL) the command has got itself.
     fn forward(&self, init: BorrowedFd<'_>) -> io::Result<()> {
         while let Some(info) = self.fd.read_signal()? {

@@ -112,7 +112,8 @@ mod tests {
         write("a", "300\n");
         write("a/b", "max\n");
         write("a/b/leaf", "1\n");
-        let hierarchy = Hierarchy { mount: root.path().to_owned(), v2: true, controllers: Vec::new() };
+        let hierarchy =
+            Hierarchy { mount: root.path().to_owned(), v2: true, controllers: Vec::new(), names: Vec::new() };
         let found = least(&leaf, &hierarchy, |level| number(&level.join("f")));
         assert_eq!(found, Some((300, root.path().join("a").display().to_string())));
     }

@@ -27,6 +27,8 @@ pub struct Hierarchy {
     pub v2: bool,
     /// v1: the co-mounted controllers; v2: what its root offers. Those that the library knows.
     pub controllers: Vec<Controller>,
+    /// The same by the kernel's names, with those that the library does not know.
+    pub names: Vec<String>,
 }
 
 /// All hierarchies in which the container gets a group; at most one of them is v2.
@@ -36,23 +38,35 @@ pub struct Hierarchies(pub Vec<Hierarchy>);
 impl Hierarchies {
     /// Reads `PROC/self/mountinfo` and the v2 root's `cgroup.controllers`.
     pub fn discover(proc: &Path) -> io::Result<Self> {
-        let mut found = Self::among(mounts(&std::fs::read(proc.join("self/mountinfo"))?)?);
+        Self::of_use(proc, |mount| mount.controllers.iter().any(|controller| USED_V1.contains(controller)))
+    }
+
+    /// Like [`Hierarchies::discover`], with every v1 hierarchy that has a controller: an OCI configuration may set any.
+    pub fn discover_all(proc: &Path) -> io::Result<Self> {
+        Self::of_use(proc, |mount| !mount.controllers.is_empty() || !mount.others.is_empty())
+    }
+
+    fn of_use(proc: &Path, used_v1: impl Fn(&CgroupMount) -> bool) -> io::Result<Self> {
+        let mut found = Self::among(mounts(&std::fs::read(proc.join("self/mountinfo"))?)?, used_v1);
         for hierarchy in found.0.iter_mut().filter(|hierarchy| hierarchy.v2) {
             let offered = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers"))?;
             hierarchy.controllers = offered
                 .split_whitespace()
                 .filter_map(|name| Controller::from_kernel(name.as_bytes()))
                 .collect();
+            hierarchy.names = offered.split_whitespace().map(str::to_owned).collect();
         }
         Ok(found)
     }
 
     /// Those of use. Named v1 hierarchies (systemd's) and those of other controllers are left alone.
-    fn among(mounts: Vec<CgroupMount>) -> Self {
+    fn among(mounts: Vec<CgroupMount>, used_v1: impl Fn(&CgroupMount) -> bool) -> Self {
         let of_use = |mount: CgroupMount| {
             let v2 = mount.version == Version::V2;
-            let used = v2 || mount.controllers.iter().any(|controller| USED_V1.contains(controller));
-            used.then_some(Hierarchy { mount: mount.mountpoint, v2, controllers: mount.controllers })
+            let known = mount.controllers.iter().map(|controller| name_v1(*controller));
+            let names = known.chain(mount.others.iter().copied()).map(str::to_owned).collect();
+            let used = v2 || used_v1(&mount);
+            used.then_some(Hierarchy { mount: mount.mountpoint, v2, controllers: mount.controllers, names })
         };
         Self(mounts.into_iter().filter_map(of_use).collect())
     }
@@ -61,6 +75,11 @@ impl Hierarchies {
     pub fn of(&self, controller: Controller) -> Option<&Hierarchy> {
         self.0.iter().find(|hierarchy| hierarchy.controllers.contains(&controller))
     }
+}
+
+/// The kernel's name of a controller on v1.
+fn name_v1(controller: Controller) -> &'static str {
+    if controller == Controller::Io { "blkio" } else { controller.name() }
 }
 
 /// Where each of the host's hierarchies is mounted, of whatever controllers. `proc` is /proc.
@@ -98,7 +117,9 @@ mod tests {
 ";
         let all = mounts(text).unwrap();
         assert_eq!(all.len(), 5);
-        let found = Hierarchies::among(all);
+        let found = Hierarchies::among(all.clone(), |mount| {
+            mount.controllers.iter().any(|controller| USED_V1.contains(controller))
+        });
         let short: Vec<_> = found.0.iter().map(|h| (h.mount.to_str().unwrap(), h.v2)).collect();
         assert_eq!(
             short,
@@ -110,5 +131,8 @@ mod tests {
         );
         assert_eq!(found.of(Controller::Cpuacct), Some(&found.0[0]));
         assert_eq!(found.of(Controller::Memory), None);
+        assert_eq!(found.0[0].names, ["cpu", "cpuacct"]);
+        let every = Hierarchies::among(all, |mount| !mount.controllers.is_empty());
+        assert_eq!(every.0.len(), 4); // with devices, without systemd's
     }
 }

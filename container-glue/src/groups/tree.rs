@@ -45,6 +45,25 @@ impl Groups {
         all.filter(|level| !level.exists()).collect()
     }
 
+    /// The groups of a path from the hierarchies' roots, which may be there already.
+    pub fn create_at(hierarchies: &Hierarchies, path: &Path) -> Result<Self, GroupError> {
+        let mut groups = Self { leaves: Vec::new() };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        for hierarchy in &hierarchies.0 {
+            let leaf = hierarchy.mount.join(path);
+            make_parents(hierarchy, parent)?;
+            match std::fs::create_dir(&leaf) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(GroupError::io("create group", &leaf, e));
+                }
+                _ => {}
+            }
+            copy_cpuset(hierarchy, &leaf)?;
+            groups.leaves.push((hierarchy.clone(), leaf));
+        }
+        Ok(groups)
+    }
+
     /// Makes the group `parent/name` in every hierarchy. What is made stays when a later step fails: the caller has
     /// written down what to remove.
     pub fn create(

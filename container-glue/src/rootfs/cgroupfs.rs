@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use ownproc::cgroup::Controller;
 use rustix::fs::Mode;
 
 use super::mounts::{self, Opt};
@@ -15,9 +14,23 @@ use crate::groups::Hierarchy;
 /// roots, as /proc/self/cgroup and mountinfo show. (A new mount of a v1 hierarchy would do the same, but needs the
 /// exact list of its controllers, also of those that nobody here knows.)
 pub fn mount(root: &Root, groups: &[(&Hierarchy, &Path)]) -> Result<(), SetupError> {
-    let Some(place) = root.find("sys/fs/cgroup")? else { return Ok(()) };
+    let at = Path::new("sys/fs/cgroup");
+    match root.find(at)? {
+        Some(place) => mount_at(root, at, &place, groups, true),
+        None => Ok(()),
+    }
+}
+
+/// The same at another place; `read_only` may be left out where the container manages its groups itself.
+pub fn mount_at(
+    root: &Root,
+    at: &Path,
+    place: &OwnedFd,
+    groups: &[(&Hierarchy, &Path)],
+    read_only: bool,
+) -> Result<(), SetupError> {
     if let [(Hierarchy { v2: true, .. }, group)] = groups {
-        return bind(group, &place);
+        return bind(group, place, read_only);
     }
     let size = Opt::Value("size", "64k".to_owned());
     let tmpfs = mounts::filesystem(
@@ -25,16 +38,15 @@ pub fn mount(root: &Root, groups: &[(&Hierarchy, &Path)]) -> Result<(), SetupErr
         &[Opt::Value("mode", "0755".to_owned()), size],
         mounts::NOSUID_NODEV_NOEXEC,
     )?;
-    mounts::attach(&tmpfs, &place)?;
+    mounts::attach(&tmpfs, place)?;
     for (hierarchy, group) in groups {
         let Some(name) = hierarchy.mount.file_name() else { continue };
-        let what = || format!("cannot make /sys/fs/cgroup/{}", name.display());
+        let what = || format!("cannot make /{}/{}", at.display(), name.display());
         rustix::fs::mkdirat(&tmpfs, name, Mode::from_raw_mode(0o755)).step(what)?;
-        bind(group, &root.directory(Path::new("sys/fs/cgroup").join(name))?)?;
+        bind(group, &root.directory(at.join(name))?, read_only)?;
         // programs look for cpu/ where the host has cpu,cpuacct/
-        for controller in hierarchy.controllers.iter().filter(|_| !hierarchy.v2) {
-            let controller = if *controller == Controller::Io { "blkio" } else { controller.name() };
-            match rustix::fs::symlinkat(name, &tmpfs, controller) {
+        for controller in hierarchy.names.iter().filter(|_| !hierarchy.v2) {
+            match rustix::fs::symlinkat(name, &tmpfs, controller.as_str()) {
                 Err(rustix::io::Errno::EXIST) => {}
                 other => other.step(what)?,
             }
@@ -43,9 +55,11 @@ pub fn mount(root: &Root, groups: &[(&Hierarchy, &Path)]) -> Result<(), SetupErr
     mounts::set_attributes(&tmpfs, mounts::RDONLY)
 }
 
-fn bind(group: &Path, place: &OwnedFd) -> Result<(), SetupError> {
+fn bind(group: &Path, place: &OwnedFd, read_only: bool) -> Result<(), SetupError> {
     let what = || format!("cannot bind {}", group.display());
     let copy = mounts::open_host(group).and_then(|group| mounts::copy(&group, false)).step(what)?;
     mounts::attach(&copy, place)?;
-    mounts::set_attributes(&copy, mounts::NOSUID_NODEV_NOEXEC | mounts::RDONLY)
+    let mut attributes = mounts::NOSUID_NODEV_NOEXEC;
+    attributes.set(mounts::RDONLY, read_only);
+    mounts::set_attributes(&copy, attributes)
 }

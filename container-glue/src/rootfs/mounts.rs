@@ -39,10 +39,19 @@ pub fn filesystem(
     options: &[Opt<'_>],
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, SetupError> {
+    filesystem_from(kind, kind, options, attributes)
+}
+
+/// The same with a source, which is the first column of mount(8).
+pub fn filesystem_from(
+    kind: &str,
+    source: &str,
+    options: &[Opt<'_>],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, SetupError> {
     let make = || -> io::Result<OwnedFd> {
         let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-        // the first column of mount(8)
-        rustix::mount::fsconfig_set_string(&context, "source", kind)?;
+        rustix::mount::fsconfig_set_string(&context, "source", source)?;
         for option in options {
             match option {
                 Opt::Flag(key) => rustix::mount::fsconfig_set_flag(&context, *key)?,
@@ -115,9 +124,14 @@ pub fn can_set_below() -> bool {
 
 /// mount_setattr(2), to one mount or all below it; ENOSYS before Linux 5.12.
 pub fn set_with_mount_setattr(mount: &OwnedFd, attributes: MountAttrFlags, below: bool) -> io::Result<()> {
+    change(mount, attributes, MountAttrFlags::empty(), below)
+}
+
+/// The same, with attributes that are taken away.
+pub fn change(mount: &OwnedFd, set: MountAttrFlags, clear: MountAttrFlags, below: bool) -> io::Result<()> {
     let attr = libc::mount_attr {
-        attr_set: u64::from(attributes.bits()),
-        attr_clr: 0,
+        attr_set: u64::from(set.bits()),
+        attr_clr: u64::from(clear.bits()),
         propagation: 0,
         userns_fd: 0,
     };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ownproc::attach::served;
 
 use super::mounts;
-use super::{KernelTrees, SetupError, Step};
+use super::{SetupError, Step};
 
 /// The files of one container, taken from the daemon's tree: whatever it serves, there is no list of them here.
 pub struct VirtualFiles {
@@ -38,10 +38,13 @@ impl VirtualFiles {
         self.mounts.iter().any(|(served, _)| served == path)
     }
 
-    /// Binds each over the file of the same path, where the running kernel has that.
-    pub fn attach(&self, kernel: &KernelTrees) -> Result<(), SetupError> {
+    /// Binds each over the file of the same path, where `find` has that.
+    pub fn attach(
+        &self,
+        find: impl Fn(&Path) -> Result<Option<OwnedFd>, SetupError>,
+    ) -> Result<(), SetupError> {
         for (path, mount) in &self.mounts {
-            if let Some(place) = kernel.find(path)? {
+            if let Some(place) = find(path)? {
                 mounts::attach(mount, &place)?;
             }
         }

@@ -7,7 +7,7 @@ use crate::args::{Cli, Verb};
 
 fn spec(words: &[&str]) -> Result<Spec, SpecError> {
     let words = ["ownproc-run", "launch"].iter().chain(words).chain(&["--", "true"]);
-    let Ok(Cli { verb: Verb::Launch(args) }) = Cli::try_parse_from(words) else { panic!("not parsed") };
+    let Ok(Cli { verb: Verb::Launch(args), .. }) = Cli::try_parse_from(words) else { panic!("not parsed") };
     Spec::new(&args, &[("TERM", "vt100"), ("A", "caller")].map(|(k, v)| (k.into(), v.into())).into())
 }
 

@@ -14,6 +14,8 @@ pub struct CgroupMount {
     pub version: Version,
     /// v1: controllers in the mount options; v2: empty (`cgroup.controllers` in the mount says which).
     pub controllers: Vec<Controller>,
+    /// v1: further controllers in the mount options, of which no virtual file tells anything ([`OTHERS_V1`]).
+    pub others: Vec<&'static str>,
     /// v1 `name=`: a hierarchy without controllers, such as systemd's.
     pub name: Option<String>,
     /// Field 3: major and minor of the file system.
@@ -23,6 +25,9 @@ pub struct CgroupMount {
     /// Field 5.
     pub mountpoint: PathBuf,
 }
+
+/// The kernel's v1 controllers besides [`Controller`] (include/linux/cgroup_subsys.h).
+pub const OTHERS_V1: &[&str] = &["net_cls", "net_prio", "perf_event", "rdma", "misc", "debug"];
 
 /// The cgroup and cgroup2 mounts among the lines; others are skipped without being looked at further.
 pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, ParseError> {
@@ -46,13 +51,14 @@ fn mount(line: &[u8]) -> Result<Option<CgroupMount>, ParseError> {
         _ => return Ok(None),
     };
     let options = words.nth(1).unwrap_or_default();
-    let (mut controllers, mut name) = (Vec::new(), None);
+    let (mut controllers, mut others, mut name) = (Vec::new(), Vec::new(), None);
     if version == Version::V1 {
         for option in options.split(|&b| b == b',') {
             if let Some(value) = option.strip_prefix(b"name=") {
                 name = Some(String::from_utf8_lossy(&unescape(value)).into_owned());
             }
             controllers.extend(Controller::from_kernel(option));
+            others.extend(OTHERS_V1.iter().copied().find(|other| other.as_bytes() == option));
         }
     }
     let device = device
@@ -64,6 +70,7 @@ fn mount(line: &[u8]) -> Result<Option<CgroupMount>, ParseError> {
     Ok(Some(CgroupMount {
         version,
         controllers,
+        others,
         name,
         device,
         root: path(&unescape(root)),

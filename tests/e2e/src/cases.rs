@@ -15,6 +15,7 @@ mod live;
 mod load;
 mod memory;
 mod node;
+mod oci;
 mod pages;
 mod policy;
 mod pressure;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Case> {
         hostile::CASES,
         lifecycle::CASES,
         attach::CASES,
+        oci::CASES,
         survive::CASES,
         stored::CASES,
         doctor::CASES,

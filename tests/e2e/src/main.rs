@@ -18,6 +18,7 @@
 //! The programs under test stand beside this one, or in `OWNPROC_BIN_DIR`. Nothing is skipped for want of a program or
 //! a right: the case fails. Only what `only-in-vm.tsv` lists stays out on a machine with too few CPUs or no swap.
 
+mod bundle;
 mod case;
 mod cases;
 mod compare;

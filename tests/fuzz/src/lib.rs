@@ -13,11 +13,14 @@ pub mod targets;
 #[allow(dead_code)]
 mod launcher {
     pub mod args;
+    pub mod oci {
+        pub mod args;
+    }
     pub mod pins;
     pub mod spec;
     pub mod state;
 }
-use launcher::{args, pins, spec, state};
+use launcher::{args, oci, pins, spec, state};
 
 /// What the launcher's `state` needs of its `groups`. No target clears anything up: paths are the fuzzer's.
 mod groups {

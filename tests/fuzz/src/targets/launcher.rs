@@ -15,7 +15,7 @@ use crate::state::{State, StateDir};
 pub fn launcher_command_line(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let words = ["ownproc-run", "launch"].into_iter().chain(text.lines());
-    let Ok(Cli { verb: Verb::Launch(args) }) = Cli::try_parse_from(words) else { return };
+    let Ok(Cli { verb: Verb::Launch(args), .. }) = Cli::try_parse_from(words) else { return };
     let caller: BTreeMap<String, String> =
         [("TERM", "vt100"), ("A", "1")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let spec = match Spec::new(&args, &caller) {

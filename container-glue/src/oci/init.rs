@@ -1,0 +1,270 @@
+//! The container's first process, from its birth to the program of the configuration.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::SigSet;
+use oci_spec::runtime::Hooks;
+use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use super::config::process::Process;
+use super::console::Console;
+use super::hooks;
+use super::process::{self, Labels};
+use super::tree::{Sources, Tree};
+use crate::command::{self, Program};
+use crate::groups::Hierarchy;
+use crate::rootfs::{SetupError, Step, VirtualFiles};
+use crate::sync::Channel;
+
+/// From the maker to the process.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Its groups hold it, its users are mapped, and the daemon knows it.
+    Go {
+        /// Its directory in the daemon's tree.
+        files: PathBuf,
+        /// Its number as the host sees it.
+        pid: i32,
+    },
+    /// The hooks of the host have run.
+    GoOn,
+}
+
+/// From the process to its maker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// The tree stands: it waits for the hooks of the host.
+    Mounted,
+    /// It waits for `start`.
+    Ready,
+    /// It ends.
+    Failed(String),
+}
+
+/// What it has of its maker, whose memory it has a copy of.
+pub struct Init<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Its hooks.
+    pub hooks: Option<&'a Hooks>,
+    /// State of the container for hooks; the number of the process is put in by it.
+    pub state: &'a dyn Fn(i32) -> String,
+    /// The groups that hold it.
+    pub groups: &'a [(&'a Hierarchy, &'a Path)],
+    /// Its end of the channel.
+    pub channel: &'a Channel,
+    /// Where `start` connects to.
+    pub start: &'a UnixListener,
+    /// Gets the terminal.
+    pub console: Option<&'a OwnedFd>,
+    /// Gets the descriptor of seccomp's notifications.
+    pub listener: Option<&'a OwnedFd>,
+    /// `CLONE_NEW*` and the open file of those that are joined.
+    pub join: &'a [(i32, OwnedFd)],
+    /// --no-pivot
+    pub no_pivot: bool,
+    /// --no-new-keyring
+    pub keep_keyring: bool,
+}
+
+/// Ready for `start`.
+struct Prepared {
+    program: Program,
+    labels: Labels,
+    /// State of the container, for hooks and for seccomp's listener.
+    state: String,
+    /// Its number as the host sees it.
+    pid: i32,
+}
+
+/// Runs as the container's first process; does not return unless it failed, with the exit code.
+pub fn main(init: &Init<'_>, sources: Sources) -> i32 {
+    let prepared = match prepare(init, sources) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            send(init.channel, &Report::Failed(error.to_string()));
+            return 1;
+        }
+    };
+    // before its maker ends, which may be as soon as it has heard; if that is killed meanwhile, the channel tells
+    let _ = rustix::process::set_parent_process_death_signal(None);
+    send(init.channel, &Report::Ready);
+    if !matches!(order(init.channel), Some(Order::GoOn)) {
+        return 1; // its maker is gone: nobody knows of it
+    }
+    let Ok((connection, _)) = init.start.accept() else { return 1 };
+    // shuts the socket down for all who hold a copy: a second start is refused
+    let _ = rustix::net::shutdown(init.start, rustix::net::Shutdown::Both);
+    let said = match run(init, prepared) {
+        Ok(reason) => reason,
+        Err(error) => error.to_string(),
+    };
+    let _ = io::Write::write_all(&mut &connection, said.as_bytes());
+    let _ = connection.shutdown(Shutdown::Both);
+    127
+}
+
+/// After `start`: returns why the program does not run.
+fn run(init: &Init<'_>, it: Prepared) -> Result<String, SetupError> {
+    if let Some(hooks) = init.hooks {
+        hooks::run(hooks.start_container(), &it.state)
+            .map_err(|error| io::Error::other(error.to_string()))
+            .step(|| "cannot run the hooks startContainer".to_owned())?;
+    }
+    let config = init.config;
+    let (pid, state) = (it.pid, it.state);
+    process::become_it(&config.process, it.labels, &mut || seccomp(init, pid, &state))?;
+    process::enter_cwd(&config.process)?;
+    command::reset_signals(&SigSet::empty());
+    let (_, reason) = it.program.execute();
+    Ok(reason)
+}
+
+fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {
+    let Some(filter) = &init.config.seccomp else { return Ok(()) };
+    let notify = filter.install().step(|| "cannot install linux.seccomp".to_owned())?;
+    let (Some(notify), Some(listener)) = (notify, init.listener) else { return Ok(()) };
+    let state: serde_json::Value = serde_json::from_str(state).unwrap_or_default();
+    let message = serde_json::json!({
+        "ociVersion": state["ociVersion"],
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": filter.listener_metadata.as_deref().unwrap_or_default(),
+        "state": state,
+    });
+    let fds = [notify.as_raw_fd()];
+    nix::sys::socket::sendmsg::<()>(
+        listener.as_raw_fd(),
+        &[io::IoSlice::new(message.to_string().as_bytes())],
+        &[nix::sys::socket::ControlMessage::ScmRights(&fds)],
+        nix::sys::socket::MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map(drop)
+    .step(|| "cannot hand out linux.seccomp.listenerPath's descriptor".to_owned())
+}
+
+fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
+    // it ends with its maker, until that has written down that it is there
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step(|| "cannot bind the container's life to its maker's".to_owned())?;
+    let config = init.config;
+    let Some(Order::Go { files, pid }) = order(init.channel) else {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe))
+            .step(|| "cannot hear from the maker".to_owned());
+    };
+    if config.namespaces.new_user() {
+        become_root()?;
+    }
+    for (kind, file) in init
+        .join
+        .iter()
+        .filter(|(kind, _)| kind & (libc::CLONE_NEWPID | super::config::namespaces::CLONE_NEWTIME) == 0)
+    {
+        setns(file.as_fd(), CloneFlags::from_bits_retain(*kind))
+            .step(|| format!("cannot join the namespace {kind:#x} of linux.namespaces"))?;
+    }
+    if config.namespaces.new & libc::CLONE_NEWCGROUP != 0 {
+        // now that the groups hold this process, so that they are the roots of its cgroup namespace
+        unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "cannot make a cgroup namespace".to_owned())?;
+    }
+    if let Some(name) = &config.hostname {
+        nix::unistd::sethostname(name).step(|| format!("cannot set hostname {name:?}"))?;
+    }
+    if let Some(name) = &config.domainname {
+        rustix::system::setdomainname(name.as_bytes()).step(|| format!("cannot set domainname {name:?}"))?;
+    }
+    if config.namespaces.new & libc::CLONE_NEWNET != 0 {
+        crate::rootfs::loopback_up(crate::spec::Network::None)?;
+    }
+    let state = (init.state)(pid);
+    let labels = Labels::open(&config.process)?;
+    let files = VirtualFiles::open(&files)?;
+    let tree = Tree::build(config, sources, init.groups, &files)?;
+    drop(files);
+    nix::unistd::setsid().step(|| "cannot make a session".to_owned())?;
+    let console = terminal(&config.process, init.console, Some(&tree))?;
+    if init.hooks.is_some() {
+        send(init.channel, &Report::Mounted);
+        if order(init.channel).is_none() {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe))
+                .step(|| "cannot hear from the maker".to_owned());
+        }
+    }
+    if let Some(hooks) = init.hooks {
+        hooks::run(hooks.create_container(), &state)
+            .map_err(|error| io::Error::other(error.to_string()))
+            .step(|| "cannot run the hooks createContainer".to_owned())?;
+    }
+    tree.enter(init.no_pivot)?;
+    if !init.keep_keyring {
+        process::new_keyring();
+    }
+    if let Some(console) = console {
+        console.adopt(config.process.uid).step(|| "cannot take the terminal".to_owned())?;
+    }
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .step(|| "cannot hide this process's memory".to_owned())?;
+    process::enter_cwd(&config.process)?;
+    let program = Program::new(config.process.args.clone(), config.process.env.clone());
+    // so that `create` tells of a program that is not there, as users of runc know it
+    program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
+    Ok(Prepared { program, labels, state, pid })
+}
+
+/// A terminal for the process, where it has one; its master side goes to the receiver.
+pub fn terminal(
+    process: &Process,
+    receiver: Option<&OwnedFd>,
+    tree: Option<&Tree<'_>>,
+) -> Result<Option<Console>, SetupError> {
+    let Some(receiver) = receiver.filter(|_| process.terminal) else { return Ok(None) };
+    let what = || "cannot make a terminal".to_owned();
+    let opened;
+    let devpts: BorrowedFd<'_> = match tree {
+        Some(tree) => tree.devpts()?.as_fd(),
+        None => {
+            opened =
+                super::console::devpts().map_err(|error| io::Error::other(error.to_string())).step(what)?;
+            opened.as_fd()
+        }
+    };
+    let console = Console::new(devpts).step(what)?;
+    if let Some(size) = process.size {
+        console.resize(size).step(what)?;
+    }
+    if let Some(tree) = tree {
+        tree.console(&console)?;
+    }
+    console.send(receiver.as_fd()).step(|| "cannot hand out the terminal".to_owned())?;
+    Ok(Some(console))
+}
+
+/// Root of the new user namespace: until it is, the process is nobody there and can make nothing.
+fn become_root() -> Result<(), SetupError> {
+    // SAFETY: integers only; the C library's wrappers tell other threads, of which there are none.
+    let results =
+        unsafe { [libc::syscall(libc::SYS_setresgid, 0, 0, 0), libc::syscall(libc::SYS_setresuid, 0, 0, 0)] };
+    if results == [0, 0] {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+        .step(|| "cannot be root of the user namespace: do its maps hold 0?".to_owned())
+}
+
+/// Sends a message; a maker that is gone is noticed when it is listened to.
+fn send(channel: &Channel, report: &Report) {
+    if let Ok(message) = serde_json::to_vec(report) {
+        let _ = channel.send(&message);
+    }
+}
+
+fn order(channel: &Channel) -> Option<Order> {
+    serde_json::from_slice(&channel.receive().ok()??).ok()
+}

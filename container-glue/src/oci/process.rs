@@ -1,0 +1,250 @@
+//! From the container's set-up to its process: limits, user, rights, labels.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::config::process::{Process, Rights, Scheduling};
+use crate::rootfs::{SetupError, Step};
+
+/// What is opened of the host's /proc while that is there: a container's own may be anything.
+#[derive(Debug, Default)]
+pub struct Labels {
+    apparmor: Option<(OwnedFd, String)>,
+    selinux: Option<(OwnedFd, String)>,
+}
+
+impl Labels {
+    /// Opens what the process's labels are written to.
+    pub fn open(process: &Process) -> Result<Self, SetupError> {
+        let open = |files: &[&str], kind: &str| {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let mut last = Err(rustix::io::Errno::NOENT);
+            for file in files {
+                last = rustix::fs::openat(CWD, *file, flags, Mode::empty());
+                if last.is_ok() {
+                    break;
+                }
+            }
+            last.step(|| format!("cannot set the {kind} of the configuration: this kernel does not run it"))
+        };
+        let apparmor = process.apparmor.as_ref().map(|profile| {
+            let files = ["/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"];
+            Ok((open(&files, "AppArmor profile")?, format!("exec {profile}")))
+        });
+        let selinux = process
+            .selinux
+            .as_ref()
+            .map(|label| Ok((open(&["/proc/thread-self/attr/exec"], "SELinux label")?, label.clone())));
+        Ok(Self { apparmor: apparmor.transpose()?, selinux: selinux.transpose()? })
+    }
+
+    fn apply(self) -> Result<(), SetupError> {
+        for (fd, text) in [self.apparmor, self.selinux].into_iter().flatten() {
+            File::from(fd)
+                .write_all(text.as_bytes())
+                .step(|| format!("cannot take the label {text}; is it loaded?"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Settings that the kernel keeps per process; set from outside, while rights are there.
+pub fn limit(pid: i32, process: &Process) -> Result<(), SetupError> {
+    for limit in &process.limits {
+        let value = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+        // SAFETY: prlimit64 reads the struct, which outlives the call; a null pointer for the old value is allowed.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_prlimit64,
+                pid,
+                limit.resource,
+                &raw const value,
+                std::ptr::null_mut::<libc::rlimit64>(),
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error()).step(|| {
+                format!("cannot set process.rlimits {} to {}:{}", limit.resource, limit.soft, limit.hard)
+            });
+        }
+    }
+    if let Some(score) = process.oom_score_adj {
+        let file = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&file, score.to_string())
+            .step(|| format!("cannot set process.oomScoreAdj to {score}"))?;
+    }
+    Ok(())
+}
+
+/// Takes on the process's user, rights and settings. Afterwards nothing is privileged that it does not say.
+pub fn become_it(
+    process: &Process,
+    labels: Labels,
+    seccomp: &mut dyn FnMut() -> Result<(), SetupError>,
+) -> Result<(), SetupError> {
+    if let Some(priority) = process.io_priority {
+        const WHO_PROCESS: i32 = 1; // linux/ioprio.h
+        // SAFETY: integers only.
+        let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, priority) };
+        check(result).step(|| "cannot set process.ioPriority".to_owned())?;
+    }
+    if let Some(scheduling) = process.scheduler {
+        schedule(scheduling).step(|| "cannot set process.scheduler".to_owned())?;
+    }
+    labels.apply()?;
+    // without no_new_privs a filter needs CAP_SYS_ADMIN, which may be among what is dropped
+    if !process.no_new_privileges {
+        seccomp()?;
+    }
+    rights(process).step(|| "cannot take on process.user and process.capabilities".to_owned())?;
+    rustix::process::umask(Mode::from_raw_mode(process.umask));
+    if process.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs".to_owned())?;
+        seccomp()?;
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn schedule(wanted: Scheduling) -> io::Result<()> {
+    /// `struct sched_attr` (sched_setattr(2)), version 0.
+    #[repr(C)]
+    struct Attr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attr = Attr {
+        size: u32::try_from(size_of::<Attr>()).unwrap_or(48),
+        policy: wanted.policy,
+        flags: wanted.flags,
+        nice: wanted.nice,
+        priority: wanted.priority,
+        runtime: wanted.runtime,
+        deadline: wanted.deadline,
+        period: wanted.period,
+    };
+    // SAFETY: attr is of the size that it says, and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })
+}
+
+/// Bounding set, user and groups, and the other sets, in the order in which each step still may.
+fn rights(process: &Process) -> io::Result<()> {
+    let rights = process.rights.unwrap_or_default();
+    for number in 0..64u32 {
+        if rights.bounding >> number & 1 == 1 {
+            continue;
+        }
+        // SAFETY: an integer argument only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) } != 0 {
+            match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EINVAL) => break, // beyond the kernel's last
+                error => return Err(error),
+            }
+        }
+    }
+    // SAFETY: integer arguments. The C library's wrappers tell other threads, of which there are none.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).into())?;
+        let groups = libc::syscall(libc::SYS_setgroups, process.groups.len(), process.groups.as_ptr());
+        match check(groups) {
+            // a user namespace whose setgroups file says deny: there is nothing to drop then
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) && process.groups.is_empty() => {}
+            other => other?,
+        }
+        check(libc::syscall(libc::SYS_setresgid, process.gid, process.gid, process.gid))?;
+        check(libc::syscall(libc::SYS_setresuid, process.uid, process.uid, process.uid))?;
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0).into())?;
+    }
+    set(rights)
+}
+
+/// capset(2) with the three sets, then the ambient one.
+fn set(rights: Rights) -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522; // linux/capability.h
+    let half = |bits: u64, high: bool| (if high { bits >> 32 } else { bits }) as u32;
+    let data = |high| Data {
+        effective: half(rights.effective, high),
+        permitted: half(rights.permitted, high),
+        inheritable: half(rights.inheritable, high),
+    };
+    let (header, data) = (Header { version: VERSION_3, pid: 0 }, [data(false), data(true)]);
+    // SAFETY: header and data are as capset(2) describes version 3, and outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    // SAFETY: integer arguments.
+    unsafe {
+        check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0).into())?;
+    }
+    for number in (0..64u32).filter(|number| rights.ambient >> number & 1 == 1) {
+        let number = libc::c_ulong::from(number);
+        // SAFETY: integer arguments.
+        let raised = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0) };
+        match check(raised.into()) {
+            // not both permitted and inheritable: runc leaves it out, too
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Enters the working directory; one that lies outside the container's root is refused (CVE-2024-21626).
+pub fn enter_cwd(process: &Process) -> Result<(), SetupError> {
+    let what = || format!("cannot start in process.cwd {}", process.cwd.to_string_lossy());
+    nix::unistd::chdir(process.cwd.as_c_str()).step(what)?;
+    let now = rustix::process::getcwd(Vec::new()).step(what)?;
+    if now.to_bytes().first() != Some(&b'/') {
+        return Err(io::Error::other("it lies outside the container")).step(what);
+    }
+    Ok(())
+}
+
+/// Nothing that the caller or this program has open reaches the process, but the first three and `preserved` more.
+pub fn close_on_exec(preserved: u32) -> io::Result<()> {
+    let first = 3u32.saturating_add(preserved);
+    // SAFETY: only marks descriptors (CLOSE_RANGE_CLOEXEC, Linux 5.11).
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        if number >= i32::try_from(first).unwrap_or(i32::MAX) {
+            // SAFETY: only marks a descriptor; one that is not open any more is refused.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// A session keyring of its own: the caller's is reachable by its number otherwise.
+pub fn new_keyring() {
+    // SAFETY: no pointers but a null one, which stands for a new anonymous keyring. Kernels without keyrings refuse it.
+    unsafe { libc::syscall(libc::SYS_keyctl, libc::c_long::from(libc::KEYCTL_JOIN_SESSION_KEYRING), 0usize) };
+}

@@ -1,0 +1,71 @@
+//! A root directory for containers of OCI runtimes.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::case::{Doing, Outcome};
+use crate::output::run;
+
+/// A directory with busybox as root of a container; goes when dropped.
+pub struct Bundle {
+    /// Holds it all.
+    pub dir: PathBuf,
+    /// In every hierarchy, also those that the tests do not use themselves.
+    pub parent: String,
+}
+
+impl Bundle {
+    /// Makes it; `name` is the case's own.
+    pub fn make(name: &str) -> Outcome<Self> {
+        let dir = PathBuf::from(format!("/var/tmp/ownproc-e2e-{}-{name}", std::process::id()));
+        let bundle = Self { dir, parent: format!("/ownproc-e2e/{}-{name}", std::process::id()) };
+        let root = bundle.root();
+        for folder in ["bin", "proc", "sys", "dev", "tmp", "etc", "run"] {
+            std::fs::create_dir_all(root.join(folder)).doing(folder)?;
+        }
+        let busybox = Path::new("/bin/busybox");
+        std::fs::copy(busybox, root.join("bin/busybox")).doing("busybox")?;
+        for name in ["sh", "sleep", "cat", "id", "head", "nproc", "mkdir", "tty", "true", "ls", "grep"] {
+            symlink("busybox", root.join("bin").join(name))?;
+        }
+        // Debian's needs the C library.
+        let libraries = run(Command::new("ldd").arg(busybox))?.stdout;
+        for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+            let to = root.join(library.trim_start_matches('/'));
+            std::fs::create_dir_all(to.parent().doing(library)?)?;
+            std::fs::copy(library, to).doing(library)?;
+        }
+        Ok(bundle)
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for line in table.lines() {
+            let Some(point) = line.split(' ').nth(4) else { continue };
+            if Path::new(point).starts_with(&self.dir) {
+                let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+            } else if line.contains(" - cgroup ") || line.contains(" - cgroup2 ") {
+                sweep(&Path::new(point).join(self.parent.trim_start_matches('/')));
+            }
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sweep(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(dir);
+    let _ = dir.parent().filter(|parent| parent.ends_with("ownproc-e2e")).map(std::fs::remove_dir);
+}
