@@ -46,7 +46,7 @@ fn main() -> ExitCode {
                 let _ = error.print(); // help and version; a closed stdout is no error
                 return ExitCode::SUCCESS;
             }
-            eprintln!("ownproc-run: {}", ownproc::cli::usage_line(&error, "ownproc-run launch"));
+            eprintln!("ownproc-run: {}", ownproc::cli::usage_line(&error, &help_for(std::env::args())));
             return ExitCode::from(LAUNCHER_FAILED);
         }
     };
@@ -70,6 +70,18 @@ fn main() -> ExitCode {
             eprintln!("ownproc-run: {message}");
             ExitCode::from(LAUNCHER_FAILED)
         }
+    }
+}
+
+/// The command whose help says more: that of the verb that was meant, else the one for all.
+fn help_for(words: impl Iterator<Item = String>) -> String {
+    use clap::CommandFactory;
+    let verbs = Cli::command();
+    let known =
+        |word: &String| verbs.get_subcommands().any(|verb| verb.get_name() == word && !verb.is_hide_set());
+    match words.skip(1).find(known) {
+        Some(verb) => format!("ownproc-run {verb}"),
+        None => "ownproc-run".to_owned(),
     }
 }
 

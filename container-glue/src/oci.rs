@@ -60,6 +60,9 @@ pub enum OciError {
         /// Line, column and what is wrong.
         source: serde_json::Error,
     },
+    /// No configuration there.
+    #[error("{} holds no config.json: give a bundle with --bundle DIR, or write one with ownproc-run spec", .0.display())]
+    NoBundle(PathBuf),
     /// A field of the configuration.
     #[error("config.json: {field}: {reason}")]
     Config {

@@ -25,7 +25,11 @@ impl Bundle {
     pub fn open(dir: &Path) -> Result<Self, OciError> {
         let path =
             std::fs::canonicalize(dir).map_err(|source| OciError::io("find the bundle", dir, source))?;
-        let spec = read(&path.join("config.json"))?;
+        let file = path.join("config.json");
+        if !file.exists() {
+            return Err(OciError::NoBundle(path));
+        }
+        let spec = read(&file)?;
         Ok(Self { path, spec })
     }
 }
