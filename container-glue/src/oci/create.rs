@@ -116,8 +116,9 @@ fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
     let sources = Sources::open(&config).map_err(|error| OciError::Setup(error.to_string()))?;
     let console = args.console_socket.as_deref().map(console::connect).transpose()?;
 
-    let entry = Store::open(&global.root)?.claim(&args.id)?;
-    let mut making = Making { entry: Some(entry), record: None, daemon, init: None };
+    let store = Store::open(&global.root)?;
+    let entry = store.claim(&args.id)?;
+    let mut making = Making { store, entry: Some(entry), record: None, daemon, init: None };
     let made = making.make(&config, bundle, args, view, &hierarchies, sources, console);
     match made {
         Ok(()) => making.done(args),
@@ -127,6 +128,7 @@ fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
 
 /// What is there of a container that is being made. Taken back when dropped.
 struct Making {
+    store: Store,
     entry: Option<Entry>,
     record: Option<Record>,
     daemon: Daemon,
@@ -270,7 +272,7 @@ impl Drop for Making {
         }
         let Some(entry) = self.entry.take() else { return };
         let cleared = match self.record.take() {
-            Some(record) => stop::clear(&mut self.daemon, &record).and_then(|()| entry.remove()),
+            Some(record) => stop::clear(&self.store, &mut self.daemon, &record).and_then(|()| entry.remove()),
             None => entry.remove(),
         };
         if let Err(error) = cleared {

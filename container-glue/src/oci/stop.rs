@@ -1,6 +1,7 @@
 //! `kill`, `delete`, `pause` and `resume`.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -109,7 +110,8 @@ pub fn delete(global: &Global, args: &DeleteArgs) -> Result<(), OciError> {
 
 /// Deletes one container.
 pub fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), OciError> {
-    let entry = Store::open(&global.root)?.entry(id)?;
+    let store = Store::open(&global.root)?;
+    let entry = store.entry(id)?;
     let record = match entry.read() {
         Ok(record) => record,
         // its maker was killed before it had written anything but the directory
@@ -130,8 +132,8 @@ pub fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), OciError
     // a container without a pid namespace of its own may have left processes
     kill_all(&record, libc::SIGKILL)?;
     match &mut daemon {
-        Some(daemon) => clear(daemon, &record)?,
-        None => remove_groups(&record)?,
+        Some(daemon) => clear(&store, daemon, &record)?,
+        None => remove_groups(&store, &record)?,
     }
     if let Some(hooks) = record.spec.hooks() {
         let state = inspect::state(&record, Status::Stopped).to_string();
@@ -161,22 +163,41 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 }
 
 /// Takes back what a record lists.
-pub fn clear(daemon: &mut Daemon, record: &Record) -> Result<(), OciError> {
+pub fn clear(store: &Store, daemon: &mut Daemon, record: &Record) -> Result<(), OciError> {
     if let Some(name) = &record.registered {
         daemon.forget(name);
     }
-    remove_groups(record)
+    remove_groups(store, record)
 }
 
-fn remove_groups(record: &Record) -> Result<(), OciError> {
+/// Levels above the groups that hold those of other containers become the business of one of them.
+fn remove_groups(store: &Store, record: &Record) -> Result<(), OciError> {
     for group in &record.groups {
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;
     }
     for parent in record.parents.iter().rev() {
-        let _ = std::fs::remove_dir(parent); // others may be in it now
+        match std::fs::remove_dir(parent) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                hand_on(store, &record.id, parent);
+            }
+            _ => {}
+        }
     }
     Ok(())
+}
+
+/// A directory that is left behind harms nobody, so an heir that is being deleted itself is not waited for.
+fn hand_on(store: &Store, from: &str, parent: &Path) {
+    for id in store.ids().unwrap_or_default().iter().filter(|id| *id != from) {
+        let Ok(entry) = store.try_entry(id) else { continue };
+        let Ok(mut record) = entry.read() else { continue };
+        if record.groups.iter().any(|group| group.path.starts_with(parent)) {
+            record.parents.insert(0, parent.to_owned());
+            let _ = entry.write(&record);
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

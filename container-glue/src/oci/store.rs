@@ -111,7 +111,7 @@ impl Store {
     pub fn claim(&self, id: &str) -> Result<Entry, OciError> {
         let path = self.root.join(id::check(id)?);
         match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Entry::lock(path),
+            Ok(()) => Entry::lock(path, FlockArg::LockExclusive),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(OciError::Taken(id.to_owned())),
             Err(error) => Err(OciError::io("create", path, error)),
         }
@@ -120,12 +120,17 @@ impl Store {
     /// A container's directory, once nobody else works on it.
     pub fn entry(&self, id: &str) -> Result<Entry, OciError> {
         let path = self.root.join(id::check(id)?);
-        match Entry::lock(path) {
+        match Entry::lock(path, FlockArg::LockExclusive) {
             Err(OciError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Err(OciError::NoContainer(id.to_owned()))
             }
             other => other,
         }
+    }
+
+    /// The same, unless somebody works on it now.
+    pub fn try_entry(&self, id: &str) -> Result<Entry, OciError> {
+        Entry::lock(self.root.join(id::check(id)?), FlockArg::LockExclusiveNonblock)
     }
 
     /// A container's directory, to look at: also while it is made, by a hook for example.
@@ -154,12 +159,11 @@ impl Store {
 }
 
 impl Entry {
-    fn lock(path: PathBuf) -> Result<Self, OciError> {
+    fn lock(path: PathBuf, how: FlockArg) -> Result<Self, OciError> {
         let file = path.join("lock");
         let open = File::options().create(true).truncate(false).write(true).open(&file);
         let open = open.map_err(|source| OciError::io("open", &file, source))?;
-        let lock = Flock::lock(open, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| OciError::io("lock", &file, errno.into()))?;
+        let lock = Flock::lock(open, how).map_err(|(_, errno)| OciError::io("lock", &file, errno.into()))?;
         // deleted while this process waited for the lock
         if !path.join("lock").exists() {
             return Err(OciError::io("open", file, io::ErrorKind::NotFound.into()));

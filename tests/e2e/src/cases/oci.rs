@@ -18,6 +18,7 @@ use crate::programs::ownproc_run;
 
 pub const CASES: &[Row] = &[
     ("oci_life_of_a_container", Nothing, life),
+    ("oci_parents_go_with_the_last_container", Nothing, parents),
     ("oci_run_shows_its_own_files", Nothing, own_files),
     ("oci_exec", Nothing, exec),
     ("oci_update_is_seen_inside", Nothing, update),
@@ -100,8 +101,8 @@ impl Oci {
             let point = line.split(' ').nth(4).unwrap_or_default();
             check!(!point.starts_with(&self.bundle.dir.display().to_string()), "a mount is left: {line}");
             if line.contains(" - cgroup ") || line.contains(" - cgroup2 ") {
-                let group = format!("{point}{}/{}", self.bundle.parent, self.id);
-                check!(!std::path::Path::new(&group).exists(), "a group is left: {group}");
+                let parent = format!("{point}{}", self.bundle.parent);
+                check!(!std::path::Path::new(&parent).exists(), "a group is left: {parent}");
             }
         }
         Ok(())
@@ -148,6 +149,21 @@ fn life() -> Outcome {
     check!(oci.output(&["kill", &id])?.stderr.contains("container not running"), "kill of a stopped one");
     oci.run(&["delete", &id])?;
     check!(oci.output(&["state", &id])?.stderr.contains("does not exist"), "state of none");
+    oci.nothing_is_left()
+}
+
+/// The first container made the levels above, and goes first.
+fn parents() -> Outcome {
+    let oci = Oci::new("parents", "sleep 600")?;
+    let first = oci.id.clone();
+    let second = format!("{first}-2");
+    oci.leave(&["create", &first])?;
+    oci.change(|config| config["linux"]["cgroupsPath"] = json!(format!("{}/{second}", oci.bundle.parent)))?;
+    oci.leave(&["create", &second])?;
+    oci.run(&["delete", "--force", &first])?;
+    let state: Value = serde_json::from_str(&oci.run(&["state", &second])?)?;
+    check_eq!(state["status"], json!("created"), "status of the second");
+    oci.run(&["delete", "--force", &second])?;
     oci.nothing_is_left()
 }
 
