@@ -17,10 +17,10 @@ use super::config::namespaces::CLONE_NEWTIME;
 use super::init::{self, Init, Order, Report};
 use super::store::{Entry, Group, Record, START, Store, identity};
 use super::tree::Sources;
-use super::{Doing, OciError, console, hooks, inspect, limits, process, stop};
+use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
 use crate::args::DaemonMode;
 use crate::daemon::{self, Daemon};
-use crate::groups::{Groups, Hierarchies};
+use crate::groups::{GroupError, Groups, Hierarchies};
 use crate::namespaces::{self, Child};
 use crate::preflight::{self, PreflightError};
 use crate::supervise::Signals;
@@ -151,6 +151,12 @@ impl Making {
         let entry = self.entry.insert(entry);
         let listener = listen(&entry.path)?;
         let mut record = Record::new(args.id.clone(), bundle, hierarchies, &config.cgroup);
+        // delete kills all that is in them: groups in which somebody lives already are not this container's
+        for group in &record.groups {
+            if !freezer::processes(std::slice::from_ref(group))?.is_empty() {
+                return Err(GroupError::Taken(group.path.clone()).into());
+            }
+        }
         // before the groups, so that no death of this process leaves one that nobody knows of
         entry.write(&record)?;
         self.record = Some(record.clone());

@@ -135,6 +135,9 @@ fn life() -> Outcome {
     check!(oci.output(&["create", &id])?.stderr.contains("exists already"), "a second one of that name");
     oci.run(&["start", &id])?;
     check_eq!(oci.status()?, "running", "status after start");
+    let other = oci.output(&["create", &format!("{id}-2")])?;
+    check!(other.stderr.contains("exists already"), "groups in which somebody lives: {other:?}");
+    check_eq!(oci.status()?, "running", "status after another one wanted its groups");
     check!(oci.output(&["start", &id])?.stderr.contains("only one that was created"), "a second start");
     check!(oci.output(&["delete", &id])?.stderr.contains("--force"), "delete of a running one");
     check!(oci.run(&["list"])?.contains(&id), "list");
