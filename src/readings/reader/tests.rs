@@ -45,18 +45,18 @@ impl World {
         let layout = Layout::discover(root).unwrap();
         let groups = GroupSet::open(&layout, &Membership::parse("0::/web\n", &layout)).unwrap();
         let host = Host::open_with(root, ClockSource::fixed(Clocks::default())).unwrap();
-        let timens = TimeNamespace { inode: INITS, boottime: TimensOffset { nanos: -50 } };
+        let timens = TimeNamespace { inode: INITS, boottime: seconds(-50) };
         let subject = Subject::new(Arc::new(groups), Nsec::ZERO, Some(timens), HostPid::new(10));
         let world = Self { dir, host, subject };
         world.process(10, 1, INITS, INITS, -50);
         world
     }
 
-    fn process(&self, pid: u32, parent: u32, own: u64, children: u64, offset: i64) {
+    fn process(&self, pid: u32, parent: u32, own: u64, children: u64, offset: i128) {
         let root = self.dir.path();
         let rest = "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
         write(root, &format!("proc/{pid}/stat"), &format!("{pid} (x) S {parent} {rest}\n"));
-        write(root, &format!("proc/{pid}/timens_offsets"), &format!("monotonic 0 0\nboottime 0 {offset}\n"));
+        write(root, &format!("proc/{pid}/timens_offsets"), &format!("monotonic 0 0\nboottime {offset} 0\n"));
         link(root, &format!("proc/{pid}/ns/time"), &format!("time:[{own}]"));
         link(root, &format!("proc/{pid}/ns/time_for_children"), &format!("time:[{children}]"));
     }
@@ -66,8 +66,12 @@ impl World {
     }
 }
 
-fn other(nanos: i128) -> ReaderTime {
-    ReaderTime::Other(TimensOffset { nanos })
+fn seconds(seconds: i128) -> TimensOffset {
+    TimensOffset { nanos: seconds * 1_000_000_000 }
+}
+
+fn other(offset: i128) -> ReaderTime {
+    ReaderTime::Other(seconds(offset))
 }
 
 #[test]
@@ -79,9 +83,8 @@ fn t7_the_readers_own_namespace() {
     assert_eq!(world.seen_by(20), ReaderTime::Init);
     assert_eq!(world.seen_by(21), ReaderTime::Host);
     assert_eq!(world.seen_by(22), other(7));
-    let offsets =
-        [20, 21, 22].map(|pid| world.seen_by(pid).offset(&world.subject).map(|offset| offset.nanos));
-    assert_eq!(offsets, [Some(-50), None, Some(7)]);
+    let offsets = [20, 21, 22].map(|pid| world.seen_by(pid).offset(&world.subject));
+    assert_eq!(offsets, [Some(seconds(-50)), None, Some(seconds(7))]);
 }
 
 #[test]
