@@ -22,7 +22,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run a command in a new container, in the foreground.
+    /// Run a command in a new container.
     Launch(Box<LaunchArgs>),
     /// Make the container of an OCI bundle; it waits for start.
     Create(oci::CreateArgs),
@@ -117,7 +117,29 @@ pub struct LaunchArgs {
     /// Directory to start in.
     #[arg(short = 'w', long, value_name = "DIR", default_value = "/")]
     pub workdir: String,
-    /// Accepted for Docker's sake: in the foreground everything is always cleaned up.
+    /// A tmpfs of the container's own.
+    #[arg(long, value_name = "DST")]
+    pub tmpfs: Vec<String>,
+    /// Give it a device of the host's; rwm: what it may do with it (read, write, make nodes). Default: rwm.
+    #[arg(long, value_name = "PATH[:DST][:rwm]")]
+    pub device: Vec<String>,
+    /// Limit its block I/O: /dev/sda:rbps=1048576,wiops=100 (bytes and operations per second).
+    #[arg(long, value_name = "DEV:KEY=N,...")]
+    pub io_max: Vec<String>,
+    /// User and group inside, by name or number. Default: root.
+    #[arg(short = 'u', long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Give it a terminal of its own, which the caller's is connected to.
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// Accepted for Docker's sake: the command always has the caller's input, unless -d.
+    #[arg(short = 'i', long)]
+    pub interactive: bool,
+    /// Print the name and return; the container runs on by itself, without input and output, until it ends or is
+    /// deleted with ownproc-run delete.
+    #[arg(short = 'd', long)]
+    pub detach: bool,
+    /// With -d: delete it when it has ended. In the foreground that is always done.
     #[arg(long)]
     pub rm: bool,
     /// What the virtual files show: cpus=quota|cpuset, numbering=physical|compact, swap=show|hide,

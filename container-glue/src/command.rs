@@ -1,16 +1,11 @@
-//! From init's child to the command: environment, directory, descriptors, exec.
+//! From a process of the container to its command: the search in PATH, and exec.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-
-use crate::init::close_from;
-use crate::rootfs::{SetupError, Step};
-use crate::spec::Spec;
 
 /// Docker's exit codes.
 const NOT_EXECUTABLE: i32 = 126;
@@ -25,21 +20,6 @@ pub struct Program {
     env: Vec<CString>,
 }
 
-/// Everything that can fail before the command's own process exists.
-pub fn prepare(spec: &Spec) -> Result<Program, SetupError> {
-    nix::unistd::chdir(spec.workdir.as_str())
-        .step(|| format!("cannot start in --workdir {} of the container", spec.workdir))?;
-    let text =
-        |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from).step(|| "NUL in a word".to_owned());
-    let word = spec.command.first().map(|word| word.as_bytes()).unwrap_or_default();
-    let path = spec.env.get("PATH").map(String::as_str).unwrap_or_default();
-    Ok(Program {
-        candidates: candidates(word, path).into_iter().map(text).collect::<Result<_, _>>()?,
-        argv: spec.command.iter().map(|word| text(word.as_bytes().to_vec())).collect::<Result<_, _>>()?,
-        env: spec.env.iter().map(|(k, v)| text(format!("{k}={v}").into_bytes())).collect::<Result<_, _>>()?,
-    })
-}
-
 /// As execvp(3): a word with a slash is a path, others are sought in PATH.
 fn candidates(word: &[u8], path: &str) -> Vec<Vec<u8>> {
     if word.contains(&b'/') {
@@ -52,7 +32,7 @@ fn candidates(word: &[u8], path: &str) -> Vec<Vec<u8>> {
 }
 
 impl Program {
-    /// For a command and an environment that are words already; `candidates` as [`prepare`] finds them.
+    /// For a command and an environment that are words already.
     pub fn new(argv: Vec<CString>, env: Vec<CString>) -> Self {
         let word = argv.first().map(|word| word.as_bytes()).unwrap_or_default();
         let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
@@ -111,15 +91,6 @@ pub fn reset_signals(mask: &SigSet) {
     // SAFETY: the default action is no handler that could be unsafe.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
-}
-
-/// Becomes the command; returns an exit code if it cannot, and has then said why.
-pub fn execute(program: &Program, mask: &SigSet) -> i32 {
-    reset_signals(mask);
-    close_from(3);
-    let (code, reason) = program.execute();
-    let _ = writeln!(io::stderr(), "ownproc-run: {reason}");
-    code
 }
 
 /// A path through a magic link is refused: the container's tree could lead it to /proc/self/exe, which is the

@@ -72,7 +72,6 @@ pub enum DaemonError {
 #[derive(Debug)]
 pub struct Daemon {
     client: Client,
-    registered: bool,
 }
 
 /// Connects to the daemon; starts it where there is none and `mode` allows that. To be called before anything of
@@ -89,7 +88,7 @@ pub fn find_or_start(mount: &Path, mode: DaemonMode) -> Result<Daemon, DaemonErr
     if inspect(&hello.mount)? != Found::Live {
         return Err(DaemonError::Elsewhere { pid: hello.pid, mount: hello.mount.clone() });
     }
-    Ok(Daemon { client, registered: false })
+    Ok(Daemon { client })
 }
 
 impl Daemon {
@@ -108,10 +107,7 @@ impl Daemon {
             groups: groups.iter().map(AsFd::as_fd).collect(),
         };
         match self.client.register(registration) {
-            Ok(registered) => {
-                self.registered = true;
-                Ok(registered.tree)
-            }
+            Ok(registered) => Ok(registered.tree),
             Err(source) => Err(self.explain(source)),
         }
     }
@@ -128,23 +124,9 @@ impl Daemon {
         }
     }
 
-    /// The registration stays when this goes: it ends with the container, or by [`Daemon::forget`].
-    pub fn keep(&mut self) {
-        self.registered = false;
-    }
-
-    /// Ends a registration that another process made.
+    /// Ends a registration. The daemon does so by itself when the container has ended, so a failure is of no interest.
     pub fn forget(&mut self, name: &ContainerName) {
         if let Err(error) = self.client.unregister(name) {
-            log::debug!("unregister {name}: {error}");
-        }
-    }
-
-    /// Ends the registration. The daemon does so by itself when init is dead, so a failure is of no interest.
-    pub fn unregister(&mut self, name: &ContainerName) {
-        if std::mem::take(&mut self.registered)
-            && let Err(error) = self.client.unregister(name)
-        {
             log::debug!("unregister {name}: {error}");
         }
     }

@@ -1,23 +1,21 @@
 //! `ownproc-run`: starts containers whose `/proc` is their own.
 //!
-//! `args` (what was typed) -> `spec` (checked) -> `preflight` (can this host do it) -> `run` (the sequence:
-//! `daemon`, `state`, `groups`, `namespaces`, and in the child `rootfs`, `security`, `init`, `command`).
+//! `launch`: `args` (what was typed) -> `spec` (checked) -> `preflight` (can this host do it) -> `launch` (an OCI
+//! configuration of it) -> `oci::create`, which bundles go through as well; in the container `reaper` is process 1.
 
 mod args;
 mod command;
 mod daemon;
 mod groups;
-mod init;
+mod launch;
 mod namespaces;
 mod oci;
 mod pins;
 mod preflight;
+mod reaper;
 mod reexec;
 mod rootfs;
-mod run;
-mod security;
 mod spec;
-mod state;
 mod supervise;
 mod sync;
 
@@ -51,7 +49,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match &cli.verb {
-        Verb::Launch(args) => launch(args),
+        Verb::Launch(args) => launch(&cli.global.root, args),
         Verb::Serve(args) => daemon::serve(args).map_err(|error| error.to_string()),
         verb => {
             return match oci::main(&cli.global, verb) {
@@ -85,12 +83,12 @@ fn help_for(words: impl Iterator<Item = String>) -> String {
     }
 }
 
-fn launch(args: &args::LaunchArgs) -> Result<u8, String> {
+fn launch(root: &std::path::Path, args: &args::LaunchArgs) -> Result<u8, String> {
     reexec::from_read_only()
         .map_err(|error| format!("cannot run from a read-only mount of its own binary: {error}"))?;
     // a variable that is not UTF-8 is as good as not set
     let caller =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let spec = spec::Spec::new(args, &caller.collect()).map_err(|error| error.to_string())?;
-    run::run(&spec).map_err(|error| error.to_string())
+    launch::run(root, &spec).map_err(|error| error.to_string())
 }

@@ -6,8 +6,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::spec::Network;
-
 /// `CLONE_NEWTIME` of linux/sched.h; nix does not have it.
 const CLONE_NEWTIME: i32 = 0x80;
 
@@ -62,28 +60,12 @@ fn minus(name: &str, seconds: i64, nanoseconds: i64) -> String {
     }
 }
 
-/// Forks the container's init into new namespaces and, on v2, into its group. The cgroup namespace is not among
-/// them: init makes it when it sits in its groups, so that they are its roots.
+/// Forks a process into the new namespaces of `flags` (`CLONE_NEW*`), or for any other of clone(2) that makes a process,
+/// and, on v2, into its group. A cgroup namespace is not for here: the process makes it when it sits in its groups, so
+/// that they are its roots.
 ///
 /// `child` runs in the new process and never returns. This process must have one thread.
-pub fn spawn(
-    network: Network,
-    v2_group: Option<BorrowedFd<'_>>,
-    child: impl FnOnce() -> i32,
-) -> io::Result<Child> {
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWPID;
-    if network == Network::None {
-        flags |= libc::CLONE_NEWNET;
-    }
-    spawn_with(flags, v2_group, child)
-}
-
-/// The same with the namespaces of `flags` (`CLONE_NEW*`), or for any other of clone(2) that makes a process.
-pub fn spawn_with(
-    flags: i32,
-    v2_group: Option<BorrowedFd<'_>>,
-    child: impl FnOnce() -> i32,
-) -> io::Result<Child> {
+pub fn spawn(flags: i32, v2_group: Option<BorrowedFd<'_>>, child: impl FnOnce() -> i32) -> io::Result<Child> {
     let mut pidfd: i32 = -1;
     let mut args = clone_args();
     args.flags = u64::from((flags | libc::CLONE_PIDFD).cast_unsigned());

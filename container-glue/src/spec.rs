@@ -1,5 +1,6 @@
 //! What the container shall be: the command line, checked. Pure: nothing is read from the host.
 
+pub mod device;
 pub mod limits;
 pub mod size;
 pub mod volume;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use ownproc::model::{ContainerName, PolicyChange, PolicyChoices, PolicyError};
 
 use crate::args::{DaemonMode, LaunchArgs};
+pub use device::{DeviceFlag, IoMax};
 pub use limits::Limits;
 pub use volume::Volume;
 
@@ -49,6 +51,20 @@ pub struct Spec {
     pub read_only: bool,
     /// Directories and files of the host.
     pub volumes: Vec<Volume>,
+    /// Paths inside that get a tmpfs.
+    pub tmpfs: Vec<String>,
+    /// Devices of the host.
+    pub devices: Vec<DeviceFlag>,
+    /// Limits of block I/O.
+    pub io_max: Vec<IoMax>,
+    /// USER[:GROUP], not looked up yet.
+    pub user: Option<String>,
+    /// A terminal of its own.
+    pub terminal: bool,
+    /// It runs on by itself.
+    pub detached: bool,
+    /// With `detached`: it is deleted at its end.
+    pub remove: bool,
     /// The whole environment of the command.
     pub env: BTreeMap<String, String>,
     /// Absolute.
@@ -107,8 +123,20 @@ impl Spec {
         if args.command.first().is_none_or(|word| word.is_empty()) {
             return Err(SpecError::Combination("the command is empty: write it after --"));
         }
+        if args.detach && args.tty {
+            return Err(SpecError::Combination(
+                "-d and -t: nobody would hold the terminal; leave out -t, and use ownproc-run exec -t later",
+            ));
+        }
         Ok(Self {
             hostname,
+            tmpfs: args.tmpfs.iter().map(|path| inside("--tmpfs", path)).collect::<Result<_, _>>()?,
+            devices: args.device.iter().map(|text| DeviceFlag::parse(text)).collect::<Result<_, _>>()?,
+            io_max: args.io_max.iter().map(|text| IoMax::parse(text)).collect::<Result<_, _>>()?,
+            user: args.user.clone(),
+            terminal: args.tty,
+            detached: args.detach,
+            remove: args.rm,
             limits,
             pin: args.pin,
             network: network(&args.net)?,
@@ -116,7 +144,7 @@ impl Spec {
             read_only: args.read_only,
             volumes: args.volumes.iter().map(|text| Volume::parse(text)).collect::<Result<_, _>>()?,
             env: environment(&args.env, &name, caller)?,
-            workdir: workdir(&args.workdir)?,
+            workdir: absolute("--workdir", &args.workdir)?,
             cgroup_parent: cgroup_parent(&args.cgroup_parent)?,
             view: view(&args.view)?,
             daemon: args.daemon,
@@ -184,12 +212,25 @@ fn view(flags: &[String]) -> Result<PolicyChoices, SpecError> {
     Ok(choices)
 }
 
-fn workdir(text: &str) -> Result<String, SpecError> {
+fn absolute(flag: &'static str, text: &str) -> Result<String, SpecError> {
     if text.starts_with('/') {
         Ok(text.to_owned())
     } else {
-        Err(SpecError::flag("--workdir", text, "not absolute; begin it with /"))
+        Err(SpecError::flag(flag, text, "not absolute; begin it with /"))
     }
+}
+
+/// A path inside the container on which something is mounted.
+pub fn inside(flag: &'static str, text: &str) -> Result<String, SpecError> {
+    let path = std::path::Path::new(text);
+    let normal = path.components().any(|part| matches!(part, std::path::Component::Normal(_)));
+    if path.components().any(|part| part == std::path::Component::ParentDir) || !normal {
+        return Err(SpecError::flag(flag, text, "not a place inside the container; write it as /a/b"));
+    }
+    if ["/proc", "/sys"].iter().any(|kernels| path.starts_with(kernels)) {
+        return Err(SpecError::flag(flag, text, "is the kernel's own"));
+    }
+    absolute(flag, text)
 }
 
 /// The parent group as a relative path, so that it can be joined to a hierarchy's mount point.

@@ -1,7 +1,7 @@
 //! The launcher while the container runs: signals go in, the exit code comes out.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
@@ -42,6 +42,11 @@ impl Signals {
         Ok(Self { fd, caller_mask })
     }
 
+    /// Readable when a signal has come.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// Passes on all that has come so far, the terminal's too: what came before init was born, init has not got. What
     /// came later it has pending, where a second one of the same number changes nothing. So this must be called before
     /// init looks.
@@ -52,37 +57,22 @@ impl Signals {
         Ok(())
     }
 
-    /// Waits for init to end; its exit code, 128 + signal when it was killed. `said` gets what init has to say about
-    /// a set-up that failed.
-    pub fn supervise(
-        &self,
-        init: &OwnedFd,
-        channel: &crate::sync::Channel,
-    ) -> io::Result<(u8, Option<String>)> {
-        let mut said = None;
-        let mut listening = true;
+    /// Waits for a container's process 1 to end, which forwards what it is sent to its command; its exit code, 128 + signal
+    /// when it was killed.
+    pub fn supervise(&self, init: BorrowedFd<'_>) -> io::Result<u8> {
         loop {
             let interest = |fd| PollFd::new(fd, PollFlags::POLLIN);
-            let mut fds = vec![interest(self.fd.as_fd()), interest(init.as_fd())];
-            if listening {
-                fds.push(interest(channel.fd().as_fd()));
-            }
+            let mut fds = [interest(self.fd.as_fd()), interest(init)];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-            if ready.get(2) == Some(&true) {
-                match channel.receive()? {
-                    Some(text) => said = Some(String::from_utf8_lossy(&text).into_owned()),
-                    None => listening = false,
-                }
+            let [signals, ended] = fds.map(|fd| fd.any().unwrap_or(true));
+            if signals {
+                self.forward(init)?;
             }
-            if ready[0] {
-                self.forward(init.as_fd())?;
-            }
-            if ready[1] && ready.get(2) != Some(&true) {
-                return Ok((exit_code(init.as_fd())?, said));
+            if ended {
+                return exit_code(init);
             }
         }
     }

@@ -1,24 +1,14 @@
 //! The socket pair between the launcher and the container's init while the container is set up.
 //!
-//! launcher -> init: one [`Go`] when the groups hold init and it is registered. init -> launcher: an error text, or
-//! nothing. End of file means: for init that the launcher is dead, for the launcher that the set-up is over.
+//! End of file means: for init that the launcher is dead, for the launcher that the set-up is over.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
-use serde::{Deserialize, Serialize};
 
 /// Longest message; an error text is cut to fit.
 const LARGEST: usize = 4096;
-
-/// What init waits for.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Go {
-    /// The container's directory in the daemon's tree.
-    pub tree: PathBuf,
-}
 
 /// One end.
 #[derive(Debug)]
@@ -31,11 +21,6 @@ pub fn channel() -> io::Result<(Channel, Channel)> {
 }
 
 impl Channel {
-    /// Its descriptor.
-    pub fn fd(&self) -> &OwnedFd {
-        &self.0
-    }
-
     /// Sends one message.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
         let message = message.get(..LARGEST).unwrap_or(message);

@@ -51,7 +51,7 @@ fn groups_named(name: &str) -> Vec<String> {
 
 fn nothing_left(name: &str) {
     assert_eq!(groups_named(name), Vec::<String>::new());
-    assert!(!Path::new(STATE).join(format!("{name}.json")).exists());
+    assert!(!Path::new(STATE).join(name).exists());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     assert!(!mounts.contains(STATE), "{mounts}");
 }

@@ -154,7 +154,7 @@ fn become_daemon(null: &File, log: &File, roots: &[PathBuf], exec: &Exec) -> io:
     if let Err(errno) = redirect() {
         return errno.into();
     }
-    crate::init::close_from(3);
+    crate::reaper::close_from(3);
     match nix::unistd::execve(&exec.path, &exec.argv, &exec.env) {
         Err(errno) => errno.into(),
     }

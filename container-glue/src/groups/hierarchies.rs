@@ -7,17 +7,6 @@ use std::path::{Path, PathBuf};
 use ownproc::cgroup::parse::mountinfo::{CgroupMount, cgroup_mounts};
 use ownproc::cgroup::{Controller, Version};
 
-/// Controllers whose v1 hierarchies get a group for the container.
-const USED_V1: &[Controller] = &[
-    Controller::Memory,
-    Controller::Cpu,
-    Controller::Cpuacct,
-    Controller::Cpuset,
-    Controller::Pids,
-    Controller::Freezer,
-    Controller::Io,
-];
-
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
@@ -36,18 +25,10 @@ pub struct Hierarchy {
 pub struct Hierarchies(pub Vec<Hierarchy>);
 
 impl Hierarchies {
-    /// Reads `PROC/self/mountinfo` and the v2 root's `cgroup.controllers`.
+    /// Reads `PROC/self/mountinfo` and the v2 root's `cgroup.controllers`. Named v1 hierarchies, such as systemd's, are
+    /// left alone.
     pub fn discover(proc: &Path) -> io::Result<Self> {
-        Self::of_use(proc, |mount| mount.controllers.iter().any(|controller| USED_V1.contains(controller)))
-    }
-
-    /// Like [`Hierarchies::discover`], with every v1 hierarchy that has a controller: an OCI configuration may set any.
-    pub fn discover_all(proc: &Path) -> io::Result<Self> {
-        Self::of_use(proc, |mount| !mount.controllers.is_empty() || !mount.others.is_empty())
-    }
-
-    fn of_use(proc: &Path, used_v1: impl Fn(&CgroupMount) -> bool) -> io::Result<Self> {
-        let mut found = Self::among(mounts(&std::fs::read(proc.join("self/mountinfo"))?)?, used_v1);
+        let mut found = Self::among(mounts(&std::fs::read(proc.join("self/mountinfo"))?)?);
         for hierarchy in found.0.iter_mut().filter(|hierarchy| hierarchy.v2) {
             let offered = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers"))?;
             hierarchy.controllers = offered
@@ -59,13 +40,12 @@ impl Hierarchies {
         Ok(found)
     }
 
-    /// Those of use. Named v1 hierarchies (systemd's) and those of other controllers are left alone.
-    fn among(mounts: Vec<CgroupMount>, used_v1: impl Fn(&CgroupMount) -> bool) -> Self {
+    fn among(mounts: Vec<CgroupMount>) -> Self {
         let of_use = |mount: CgroupMount| {
             let v2 = mount.version == Version::V2;
             let known = mount.controllers.iter().map(|controller| name_v1(*controller));
             let names = known.chain(mount.others.iter().copied()).map(str::to_owned).collect();
-            let used = v2 || used_v1(&mount);
+            let used = v2 || !mount.controllers.is_empty() || !mount.others.is_empty();
             used.then_some(Hierarchy { mount: mount.mountpoint, v2, controllers: mount.controllers, names })
         };
         Self(mounts.into_iter().filter_map(of_use).collect())
@@ -117,22 +97,19 @@ mod tests {
 ";
         let all = mounts(text).unwrap();
         assert_eq!(all.len(), 5);
-        let found = Hierarchies::among(all.clone(), |mount| {
-            mount.controllers.iter().any(|controller| USED_V1.contains(controller))
-        });
+        let found = Hierarchies::among(all);
         let short: Vec<_> = found.0.iter().map(|h| (h.mount.to_str().unwrap(), h.v2)).collect();
         assert_eq!(
             short,
             [
                 ("/sys/fs/cgroup/cpu,cpuacct", false),
                 ("/sys/fs/cgroup/cpuset", false),
+                ("/sys/fs/cgroup/devices", false),
                 ("/sys/fs/cgroup/uni fied", true),
             ]
         );
         assert_eq!(found.of(Controller::Cpuacct), Some(&found.0[0]));
         assert_eq!(found.of(Controller::Memory), None);
         assert_eq!(found.0[0].names, ["cpu", "cpuacct"]);
-        let every = Hierarchies::among(all, |mount| !mount.controllers.is_empty());
-        assert_eq!(every.0.len(), 4); // with devices, without systemd's
     }
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use cgroups_rs::fs::cpuset::CpuSetController;
 use ownproc::cgroup::Controller;
-use ownproc::model::ContainerName;
 
 use super::{GroupError, Hierarchies, Hierarchy};
 
@@ -27,12 +26,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// The paths that [`Groups::create`] will make.
-    pub fn paths(hierarchies: &Hierarchies, parent: &Path, name: &ContainerName) -> Vec<PathBuf> {
-        hierarchies.0.iter().map(|h| h.mount.join(parent).join(name.as_str())).collect()
-    }
-
-    /// The levels above those paths that are not there yet, upper ones first.
+    /// The levels of `parent` in each hierarchy that are not there yet, upper ones first.
     pub fn missing_parents(hierarchies: &Hierarchies, parent: &Path) -> Vec<PathBuf> {
         let levels = |mount: &Path| -> Vec<PathBuf> {
             parent
@@ -45,7 +39,8 @@ impl Groups {
         all.filter(|level| !level.exists()).collect()
     }
 
-    /// The groups of a path from the hierarchies' roots, which may be there already.
+    /// The groups of a path from the hierarchies' roots, which may be there already. What is made stays when a later step
+    /// fails: the caller has written down what to remove.
     pub fn create_at(hierarchies: &Hierarchies, path: &Path) -> Result<Self, GroupError> {
         let mut groups = Self { leaves: Vec::new() };
         let parent = path.parent().unwrap_or(Path::new(""));
@@ -58,23 +53,6 @@ impl Groups {
                 }
                 _ => {}
             }
-            copy_cpuset(hierarchy, &leaf)?;
-            groups.leaves.push((hierarchy.clone(), leaf));
-        }
-        Ok(groups)
-    }
-
-    /// Makes the group `parent/name` in every hierarchy. What is made stays when a later step fails: the caller has
-    /// written down what to remove.
-    pub fn create(
-        hierarchies: &Hierarchies,
-        parent: &Path,
-        name: &ContainerName,
-    ) -> Result<Self, GroupError> {
-        let mut groups = Self { leaves: Vec::new() };
-        for (hierarchy, leaf) in hierarchies.0.iter().zip(Self::paths(hierarchies, parent, name)) {
-            make_parents(hierarchy, parent)?;
-            std::fs::create_dir(&leaf).map_err(|e| GroupError::io("create group", &leaf, e))?;
             copy_cpuset(hierarchy, &leaf)?;
             groups.leaves.push((hierarchy.clone(), leaf));
         }

@@ -14,8 +14,10 @@ use super::args::{CreateArgs, Global, RunArgs};
 use super::bundle::Bundle;
 use super::config::Config;
 use super::config::namespaces::CLONE_NEWTIME;
+use super::extras::Extras;
 use super::init::{self, Init, Order, Report};
-use super::store::{Entry, Group, Record, START, Store, identity};
+use super::relay::{self, Relay};
+use super::store::{Entry, Group, Lock, Record, START, Store, identity};
 use super::tree::Sources;
 use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
 use crate::args::DaemonMode;
@@ -30,14 +32,42 @@ use crate::sync::{self, Channel};
 const VIEW: &str = "io.ownproc.view";
 
 /// A container that waits for `start`.
-struct Created {
-    entry: Entry,
-    record: Record,
+pub struct Created {
+    /// Its directory, locked.
+    pub entry: Entry,
+    /// What is known of it.
+    pub record: Record,
+    /// Its daemon.
+    pub daemon: Daemon,
+    /// Where it is kept.
+    pub store: Store,
+}
+
+/// What a container is made from, beside its configuration.
+pub struct Parts<'a> {
+    /// The configuration, checked.
+    pub config: &'a Config,
+    /// Where it came from.
+    pub bundle: Bundle,
+    /// What its files show.
+    pub view: PolicyChoices,
+    /// Those in which it gets groups.
+    pub hierarchies: &'a Hierarchies,
+    /// What was opened of the host.
+    pub sources: Sources,
+    /// Gets the terminal.
+    pub console: Option<OwnedFd>,
+    /// Enter the root without pivot_root.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub keep_keyring: bool,
+    /// What `launch` asks for.
+    pub extras: Option<&'a Extras>,
 }
 
 /// `create`.
 pub fn create(global: &Global, args: &CreateArgs) -> Result<(), OciError> {
-    make(global, args).map(drop)
+    make(global, args, None).map(drop)
 }
 
 /// `start`.
@@ -51,7 +81,8 @@ pub fn start(global: &Global, id: &str) -> Result<(), OciError> {
 pub fn run(global: &Global, args: &RunArgs) -> Result<u8, OciError> {
     // before the container is there, so that none is lost
     let signals = Signals::block().doing("block signals")?;
-    let Created { entry, record } = make(global, &args.create)?;
+    let relay = relay::wanted(args.create.console_socket.is_none() && !args.detach)?;
+    let Created { entry, record, mut daemon, store } = make(global, &args.create, relay.as_ref())?;
     let started = record.alive().ok_or(OciError::NotRunning).and_then(|pidfd| {
         begin(&entry, &record)?;
         Ok(pidfd)
@@ -59,17 +90,30 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<u8, OciError> {
     drop(entry); // others may look at it and signal it meanwhile
     let code = match started {
         Ok(_) if args.detach => return Ok(0),
-        Ok(pidfd) => signals.relay(pidfd.as_fd()).doing("wait for the container"),
+        Ok(pidfd) => match relay {
+            Some(relay) if record.has_terminal() => relay.run(pidfd.as_fd(), &signals),
+            _ => signals.relay(pidfd.as_fd()),
+        }
+        .doing("wait for the container"),
         Err(error) => Err(error),
     };
     if !args.keep {
-        stop::delete_one(global, &args.create.id, true)?;
+        end(&store, &mut daemon, &args.create.id)?;
     }
     code
 }
 
+/// Takes a container away whose first process has ended or shall; nothing where somebody else did.
+pub fn end(store: &Store, daemon: &mut Daemon, id: &str) -> Result<(), OciError> {
+    match store.entry(id) {
+        Ok(entry) => stop::end_and_take_away(store, Some(daemon), entry),
+        Err(OciError::NoContainer(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Connects to the process that waits, and hears whether its program runs.
-fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
+pub fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
     use super::store::Status;
     let status = entry.status(record);
     if status != Status::Created {
@@ -94,11 +138,13 @@ fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
     Ok(())
 }
 
-fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
+fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Created, OciError> {
     process::close_on_exec(args.preserve_fds.saturating_add(listen_fds())).doing("mark descriptors")?;
     let bundle = Bundle::open(&args.bundle)?;
     let config = Config::new(&bundle.spec, &bundle.path, &args.id, global.of_systemd())?;
-    console::check(config.process.terminal, args.console_socket.as_deref())?;
+    if relay.is_none() {
+        console::check(config.process.terminal, args.console_socket.as_deref())?;
+    }
     if let Some(hooks) = bundle.spec.hooks() {
         check_hooks(hooks)?;
     }
@@ -106,51 +152,79 @@ fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
     preflight::rights()?;
     preflight::kernel()?;
     let proc = Path::new("/proc");
-    let hierarchies = Hierarchies::discover_all(proc)
+    let hierarchies = Hierarchies::discover(proc)
         .map_err(|source| PreflightError::Read { path: proc.join("self/mountinfo"), source })?;
     if hierarchies.0.is_empty() {
         return Err(PreflightError::NoCgroups.into());
     }
     // before anything of the container exists: it outlives this process and must inherit nothing
-    let daemon = daemon::find_or_start(&mount_point(), DaemonMode::Auto)?;
-    let sources = Sources::open(&config).map_err(|error| OciError::Setup(error.to_string()))?;
-    let console = args.console_socket.as_deref().map(console::connect).transpose()?;
-
+    let mount = mount_point();
+    let daemon = daemon::find_or_start(&mount, DaemonMode::Auto)?;
+    let sources = Sources::open(&config, false).map_err(|error| OciError::Setup(error.to_string()))?;
+    let console = match (relay, args.console_socket.as_deref()) {
+        (_, Some(path)) => Some(console::connect(path)?),
+        (Some(relay), None) if config.process.terminal => Some(relay.receiver()?),
+        _ => None,
+    };
+    let parts = Parts {
+        config: &config,
+        bundle,
+        view,
+        hierarchies: &hierarchies,
+        sources,
+        console,
+        no_pivot: args.no_pivot,
+        keep_keyring: args.no_new_keyring,
+        extras: None,
+    };
     let store = Store::open(&global.root)?;
     let entry = store.claim(&args.id)?;
-    let mut making = Making { store, entry: Some(entry), record: None, daemon, init: None };
-    let made = making.make(&config, bundle, args, view, &hierarchies, sources, console);
-    match made {
-        Ok(()) => making.done(args),
-        Err(error) => Err(error),
-    }
+    let lock = store.lock()?;
+    Making::new(store, entry, lock, daemon).finish(&args.id, parts, mount, args.pid_file.as_deref())
 }
 
 /// What is there of a container that is being made. Taken back when dropped.
-struct Making {
-    store: Store,
+pub struct Making {
+    store: Option<Store>,
     entry: Option<Entry>,
+    lock: Option<Lock>,
     record: Option<Record>,
-    daemon: Daemon,
+    daemon: Option<Daemon>,
     init: Option<(OwnedFd, Channel)>,
 }
 
 impl Making {
-    #[allow(clippy::too_many_arguments)] // each of another kind, used once
-    fn make(
-        &mut self,
-        config: &Config,
-        bundle: Bundle,
-        args: &CreateArgs,
-        view: PolicyChoices,
-        hierarchies: &Hierarchies,
-        sources: Sources,
-        console: Option<OwnedFd>,
-    ) -> Result<(), OciError> {
+    /// Begins with a directory that was claimed, and the lock of all containers.
+    pub fn new(store: Store, entry: Entry, lock: Lock, daemon: Daemon) -> Self {
+        Self {
+            store: Some(store),
+            entry: Some(entry),
+            lock: Some(lock),
+            record: None,
+            daemon: Some(daemon),
+            init: None,
+        }
+    }
+
+    /// Makes it.
+    pub fn finish(
+        mut self,
+        id: &str,
+        parts: Parts<'_>,
+        mount: PathBuf,
+        pid_file: Option<&Path>,
+    ) -> Result<Created, OciError> {
+        self.make(id, parts, mount)?;
+        self.done(pid_file)
+    }
+
+    fn make(&mut self, id: &str, parts: Parts<'_>, mount: PathBuf) -> Result<(), OciError> {
+        let Parts { config, bundle, view, hierarchies, sources, console, no_pivot, keep_keyring, extras } =
+            parts;
         let entry = self.entry.take().ok_or(OciError::NotRunning)?;
         let entry = self.entry.insert(entry);
         let listener = listen(&entry.path)?;
-        let mut record = Record::new(args.id.clone(), bundle, hierarchies, &config.cgroup);
+        let mut record = Record::new(id.to_owned(), bundle, mount, hierarchies, &config.cgroup);
         // delete kills all that is in them: groups in which somebody lives already are not this container's
         for group in &record.groups {
             if !freezer::processes(std::slice::from_ref(group))?.is_empty() {
@@ -161,10 +235,18 @@ impl Making {
         entry.write(&record)?;
         self.record = Some(record.clone());
         let groups = Groups::create_at(hierarchies, &config.cgroup)?;
-        limits::apply(
-            record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()),
-            &record.groups,
-        )?;
+        self.lock = None;
+        let resources = record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        match extras {
+            Some(extras) => {
+                crate::groups::limits::apply(&groups, &extras.limits)?;
+                limits::apply(resources.map(limits::without_flags).as_ref(), &record.groups)?;
+                for note in crate::groups::ancestors::tighter(&groups, &extras.limits) {
+                    eprintln!("ownproc-run: note: {note}");
+                }
+            }
+            None => limits::apply(resources, &record.groups)?,
+        }
 
         time(config)?;
         let join = joined(config)?;
@@ -185,7 +267,7 @@ impl Making {
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
         let mut sources = Some(sources);
-        let Child { pid, pidfd } = namespaces::spawn_with(flags, v2_group.as_ref().map(AsFd::as_fd), || {
+        let Child { pid, pidfd } = namespaces::spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
             let init = Init {
                 config,
                 hooks: hooks.as_ref(),
@@ -196,8 +278,9 @@ impl Making {
                 console: console.as_ref(),
                 listener: notify.as_ref(),
                 join: &join,
-                no_pivot: args.no_pivot,
-                keep_keyring: args.no_new_keyring,
+                no_pivot,
+                keep_keyring,
+                extras,
             };
             sources.take().map_or(1, |sources| init::main(&init, sources))
         })
@@ -216,7 +299,8 @@ impl Making {
         record.start_time = identity(pid).unwrap_or(0);
         let name = daemon_name(&record.id);
         record.registered = Some(name.clone());
-        let tree = self.daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?;
+        let daemon = self.daemon.as_mut().ok_or(OciError::NotRunning)?;
+        let tree = daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?;
         self.record = Some(record.clone());
         entry.write(&record)?;
         self.order(&Order::Go { files: tree, pid })?;
@@ -255,17 +339,18 @@ impl Making {
     }
 
     /// It stands: from here on it lives by itself.
-    fn done(mut self, args: &CreateArgs) -> Result<Created, OciError> {
-        if let (Some(path), Some(record)) = (&args.pid_file, &self.record) {
+    fn done(mut self, pid_file: Option<&Path>) -> Result<Created, OciError> {
+        if let (Some(path), Some(record)) = (pid_file, &self.record) {
             write_pid(path, record.pid)?;
         }
         self.order(&Order::GoOn)?;
-        self.init = None;
-        let (Some(entry), Some(record)) = (self.entry.take(), self.record.take()) else {
+        let (Some(entry), Some(record), Some(daemon), Some(store)) =
+            (self.entry.take(), self.record.take(), self.daemon.take(), self.store.take())
+        else {
             return Err(OciError::NotRunning);
         };
-        self.daemon.keep();
-        Ok(Created { entry, record })
+        self.init = None;
+        Ok(Created { entry, record, daemon, store })
     }
 }
 
@@ -276,9 +361,10 @@ impl Drop for Making {
             let _ = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
             let _ = crate::supervise::exit_code(init.as_fd());
         }
-        let Some(entry) = self.entry.take() else { return };
+        let (Some(entry), Some(store)) = (self.entry.take(), self.store.take()) else { return };
         let cleared = match self.record.take() {
-            Some(record) => stop::clear(&self.store, &mut self.daemon, &record).and_then(|()| entry.remove()),
+            Some(record) => stop::clear(&store, self.lock.as_ref(), self.daemon.as_mut(), &record)
+                .and_then(|()| entry.remove()),
             None => entry.remove(),
         };
         if let Err(error) = cleared {
@@ -288,7 +374,7 @@ impl Drop for Making {
 }
 
 impl Record {
-    fn new(id: String, bundle: Bundle, hierarchies: &Hierarchies, cgroup: &Path) -> Self {
+    fn new(id: String, bundle: Bundle, mount: PathBuf, hierarchies: &Hierarchies, cgroup: &Path) -> Self {
         let parent = cgroup.parent().unwrap_or(Path::new(""));
         Self {
             version: 1,
@@ -306,6 +392,7 @@ impl Record {
                 })
                 .collect(),
             parents: Groups::missing_parents(hierarchies, parent),
+            mount,
             registered: None,
             bundle: bundle.path,
             spec: bundle.spec,

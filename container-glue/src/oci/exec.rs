@@ -14,7 +14,7 @@ use super::config::process::Process;
 use super::process::{self, Labels};
 use super::seccomp::{self, Filter};
 use super::store::{Record, Status, Store};
-use super::{Doing, OciError, bundle, console, create, init};
+use super::{Doing, OciError, bundle, console, create, init, relay};
 use crate::command::{self, Program};
 use crate::namespaces::{self, Child};
 use crate::rootfs::{SetupError, Step};
@@ -43,10 +43,16 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     }
     let asked = process(&record, args)?;
     let process = Process::new(&asked)?;
-    console::check(process.terminal, args.console_socket.as_deref())?;
+    let relay = relay::wanted(process.terminal && args.console_socket.is_none() && !args.detach)?;
+    if relay.is_none() {
+        console::check(process.terminal, args.console_socket.as_deref())?;
+    }
     let linux = record.spec.linux().as_ref();
     let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
-    let console = args.console_socket.as_deref().map(console::connect).transpose()?;
+    let console = match (&relay, args.console_socket.as_deref()) {
+        (Some(relay), _) => Some(relay.receiver()?),
+        (None, path) => path.map(console::connect).transpose()?,
+    };
     let container = record.alive().ok_or(OciError::NotRunning)?;
     let flags = spaces(record.pid)?;
     // nobody in the container may look into this program, whose copy the new process begins as (CVE-2016-9962)
@@ -81,7 +87,11 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     if args.detach {
         return Ok(0);
     }
-    signals.relay(pidfd.as_fd()).doing("wait for the process")
+    match relay {
+        Some(relay) => relay.run(pidfd.as_fd(), &signals),
+        None => signals.relay(pidfd.as_fd()),
+    }
+    .doing("wait for the process")
 }
 
 /// What it said before it became the program; nothing where it did.
@@ -131,7 +141,7 @@ fn born_inside(
         setns(container, CloneFlags::from_bits_retain(of_children))
             .doing("enter the container's pid namespace")?;
     }
-    namespaces::spawn_with(0, None, child).doing("start a process in the container")
+    namespaces::spawn(0, None, child).doing("start a process in the container")
 }
 
 /// Moves it into the container's groups.
@@ -179,7 +189,7 @@ fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<
     process::enter_cwd(it.process)?;
     let program = Program::new(it.process.args.clone(), it.process.env.clone());
     program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
-    process::become_it(it.process, labels, &mut || match it.filter {
+    process::become_it(it.process, &labels, &mut || match it.filter {
         // a listener was handed out once, when the container was made: none is asked for here
         Some(filter) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),
         None => Ok(()),

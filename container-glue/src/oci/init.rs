@@ -3,22 +3,27 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::config::process::Process;
 use super::console::Console;
+use super::extras::{Extras, Stdio};
 use super::hooks;
 use super::process::{self, Labels};
 use super::tree::{Sources, Tree};
+use crate::LAUNCHER_FAILED;
 use crate::command::{self, Program};
 use crate::groups::Hierarchy;
+use crate::reaper;
 use crate::rootfs::{SetupError, Step, VirtualFiles};
 use crate::sync::Channel;
 
@@ -71,6 +76,8 @@ pub struct Init<'a> {
     pub no_pivot: bool,
     /// --no-new-keyring
     pub keep_keyring: bool,
+    /// What `launch` asks for.
+    pub extras: Option<&'a Extras>,
 }
 
 /// Ready for `start`.
@@ -92,8 +99,10 @@ pub fn main(init: &Init<'_>, sources: Sources) -> i32 {
             return 1;
         }
     };
-    // before its maker ends, which may be as soon as it has heard; if that is killed meanwhile, the channel tells
-    let _ = rustix::process::set_parent_process_death_signal(None);
+    if init.extras.is_none_or(|extras| !extras.in_foreground()) {
+        // before its maker ends, which may be as soon as it has heard; if that is killed meanwhile, the channel tells
+        let _ = rustix::process::set_parent_process_death_signal(None);
+    }
     send(init.channel, &Report::Ready);
     if !matches!(order(init.channel), Some(Order::GoOn)) {
         return 1; // its maker is gone: nobody knows of it
@@ -101,29 +110,42 @@ pub fn main(init: &Init<'_>, sources: Sources) -> i32 {
     let Ok((connection, _)) = init.start.accept() else { return 1 };
     // shuts the socket down for all who hold a copy: a second start is refused
     let _ = rustix::net::shutdown(init.start, rustix::net::Shutdown::Both);
-    let said = match run(init, prepared) {
-        Ok(reason) => reason,
-        Err(error) => error.to_string(),
+    let Some(extras) = init.extras else {
+        become_program(init, &prepared, &connection, &SigSet::empty());
+        return 127;
     };
-    let _ = io::Write::write_all(&mut &connection, said.as_bytes());
-    let _ = connection.shutdown(Shutdown::Both);
-    127
+    // `start` hears the end of the connection when the last holder of it is gone: the command, which becomes its program
+    let command = || become_program(init, &prepared, &connection, &extras.mask);
+    let shares_terminal = extras.stdio == Stdio::Callers { terminal: true };
+    let confine = || process::confine_init(&init.config.process);
+    let Err(error) = reaper::run(shares_terminal, confine, command);
+    let _ = io::Write::write_all(&mut &connection, format!("cannot start the command: {error}").as_bytes());
+    i32::from(LAUNCHER_FAILED)
 }
 
-/// After `start`: returns why the program does not run.
-fn run(init: &Init<'_>, it: Prepared) -> Result<String, SetupError> {
+/// After `start`. Returns where the program does not run, with an exit code and when it has said why.
+fn become_program(init: &Init<'_>, it: &Prepared, mut connection: &UnixStream, mask: &SigSet) -> i32 {
+    let (code, said) = match run(init, it, mask) {
+        Ok(failed) => failed,
+        Err(error) => (i32::from(LAUNCHER_FAILED), error.to_string()),
+    };
+    let _ = io::Write::write_all(&mut connection, said.as_bytes());
+    let _ = connection.shutdown(Shutdown::Both);
+    code
+}
+
+/// Returns why the program does not run, with an exit code.
+fn run(init: &Init<'_>, it: &Prepared, mask: &SigSet) -> Result<(i32, String), SetupError> {
     if let Some(hooks) = init.hooks {
         hooks::run(hooks.start_container(), &it.state)
             .map_err(|error| io::Error::other(error.to_string()))
             .step(|| "cannot run the hooks startContainer".to_owned())?;
     }
     let config = init.config;
-    let (pid, state) = (it.pid, it.state);
-    process::become_it(&config.process, it.labels, &mut || seccomp(init, pid, &state))?;
+    process::become_it(&config.process, &it.labels, &mut || seccomp(init, it.pid, &it.state))?;
     process::enter_cwd(&config.process)?;
-    command::reset_signals(&SigSet::empty());
-    let (_, reason) = it.program.execute();
-    Ok(reason)
+    command::reset_signals(mask);
+    Ok(it.program.execute())
 }
 
 fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {
@@ -181,14 +203,15 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
         rustix::system::setdomainname(name.as_bytes()).step(|| format!("cannot set domainname {name:?}"))?;
     }
     if config.namespaces.new & libc::CLONE_NEWNET != 0 {
-        crate::rootfs::loopback_up(crate::spec::Network::None)?;
+        crate::rootfs::loopback_up()?;
     }
     let state = (init.state)(pid);
     let labels = Labels::open(&config.process)?;
     let files = VirtualFiles::open(&files)?;
-    let tree = Tree::build(config, sources, init.groups, &files)?;
+    let memory = init.extras.and_then(|extras| extras.limits.memory);
+    let tree = Tree::build(config, sources, init.groups, &files, memory)?;
     drop(files);
-    nix::unistd::setsid().step(|| "cannot make a session".to_owned())?;
+    session(init.extras)?;
     let console = terminal(&config.process, init.console, Some(&tree))?;
     if init.hooks.is_some() {
         send(init.channel, &Report::Mounted);
@@ -211,11 +234,43 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
     }
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .step(|| "cannot hide this process's memory".to_owned())?;
+    if init.extras.is_some_and(|extras| extras.stdio == Stdio::Nowhere) {
+        no_stdio().step(|| "cannot open /dev/null of the container".to_owned())?;
+    }
     process::enter_cwd(&config.process)?;
     let program = Program::new(config.process.args.clone(), config.process.env.clone());
-    // so that `create` tells of a program that is not there, as users of runc know it
-    program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
+    if init.extras.is_none() {
+        // so that `create` tells of a program that is not there, as users of runc know it
+        program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
+    }
     Ok(Prepared { program, labels, state, pid })
+}
+
+/// A session of its own, unless it shares the caller's terminal.
+fn session(extras: Option<&Extras>) -> Result<(), SetupError> {
+    match extras.map(|extras| extras.stdio) {
+        Some(Stdio::Callers { terminal: true }) => Ok(()),
+        // signals sent to the launcher's process group then reach the command once, through the launcher
+        Some(Stdio::Callers { terminal: false }) => nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))
+            .step(|| "cannot make a process group".to_owned()),
+        _ => nix::unistd::setsid().map(drop).step(|| "cannot make a session".to_owned()),
+    }
+}
+
+/// The null device of the container's root, which this process has entered, as the first three descriptors.
+fn no_stdio() -> io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let null = rustix::fs::openat2(CWD, "/dev/null", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    if rustix::fs::fstat(&null)?.st_rdev != rustix::fs::makedev(1, 3) {
+        return Err(io::Error::other("it is not the null device"));
+    }
+    for number in 0..3 {
+        // SAFETY: both are descriptors of this process; 0 to 2 belong to nobody else in it.
+        if unsafe { libc::dup2(null.as_raw_fd(), number) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// A terminal for the process, where it has one; its master side goes to the receiver.

@@ -27,6 +27,14 @@ pub fn apply(wanted: Option<&LinuxResources>, groups: &[Group]) -> Result<(), Oc
     device_rules(wanted.and_then(|wanted| wanted.devices().as_deref()).unwrap_or_default(), groups)
 }
 
+/// What of the resources of a container that `launch` makes is not among the limits that its flags name.
+pub fn without_flags(resources: &LinuxResources) -> LinuxResources {
+    let mut rest = LinuxResources::default();
+    rest.set_devices(resources.devices().clone());
+    rest.set_block_io(resources.block_io().clone());
+    rest
+}
+
 /// Writes what a running one is to have; its device rules only where they change, since v1 refuses all for a moment.
 pub fn change(wanted: &LinuxResources, groups: &[Group], devices: bool) -> Result<(), OciError> {
     write(wanted, groups)?;

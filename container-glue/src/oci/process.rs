@@ -1,7 +1,6 @@
 //! From the container's set-up to its process: limits, user, rights, labels.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -41,10 +40,10 @@ impl Labels {
         Ok(Self { apparmor: apparmor.transpose()?, selinux: selinux.transpose()? })
     }
 
-    fn apply(self) -> Result<(), SetupError> {
-        for (fd, text) in [self.apparmor, self.selinux].into_iter().flatten() {
-            File::from(fd)
-                .write_all(text.as_bytes())
+    fn apply(&self) -> Result<(), SetupError> {
+        for (fd, text) in [&self.apparmor, &self.selinux].into_iter().flatten() {
+            // the kernel takes a label whole or not at all
+            rustix::io::write(fd, text.as_bytes())
                 .step(|| format!("cannot take the label {text}; is it loaded?"))?;
         }
         Ok(())
@@ -82,7 +81,7 @@ pub fn limit(pid: i32, process: &Process) -> Result<(), SetupError> {
 /// Takes on the process's user, rights and settings. Afterwards nothing is privileged that it does not say.
 pub fn become_it(
     process: &Process,
-    labels: Labels,
+    labels: &Labels,
     seccomp: &mut dyn FnMut() -> Result<(), SetupError>,
 ) -> Result<(), SetupError> {
     if let Some(priority) = process.io_priority {
@@ -105,6 +104,19 @@ pub fn become_it(
         rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs".to_owned())?;
         seccomp()?;
     }
+    Ok(())
+}
+
+/// Process 1 beside the command: root of the container with the command's rights at most, and no way to more.
+pub fn confine_init(process: &Process) -> io::Result<()> {
+    let mut init = process.clone();
+    (init.uid, init.gid, init.groups) = (0, 0, Vec::new());
+    if let Some(sets) = &mut init.rights {
+        // to signal a command of another user it needs what that user's own processes may not have
+        (sets.effective, sets.permitted) = (sets.bounding, sets.bounding);
+    }
+    rights(&init)?;
+    rustix::thread::set_no_new_privs(true)?;
     Ok(())
 }
 
@@ -212,7 +224,12 @@ fn set(rights: Rights) -> io::Result<()> {
 
 /// Enters the working directory; one that lies outside the container's root is refused (CVE-2024-21626).
 pub fn enter_cwd(process: &Process) -> Result<(), SetupError> {
-    let what = || format!("cannot start in process.cwd {}", process.cwd.to_string_lossy());
+    let what = || {
+        format!(
+            "cannot start in the container's directory {} (process.cwd, --workdir)",
+            process.cwd.to_string_lossy()
+        )
+    };
     nix::unistd::chdir(process.cwd.as_c_str()).step(what)?;
     let now = rustix::process::getcwd(Vec::new()).step(what)?;
     if now.to_bytes().first() != Some(&b'/') {

@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::args::{DeleteArgs, Global, KillArgs};
-use super::store::{Entry, Record, Status, Store};
-use super::{Doing, OciError, create, freezer, hooks, inspect};
+use super::store::{Entry, Lock, Record, Status, Store};
+use super::{Doing, OciError, freezer, hooks, inspect};
 use crate::args::DaemonMode;
 use crate::daemon::{self, Daemon};
 
@@ -128,18 +128,52 @@ pub fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), OciError
         }
         end(&entry, &record)?;
     }
-    let mut daemon = daemon::find_or_start(&create::mount_point(), DaemonMode::Require).ok();
-    // a container without a pid namespace of its own may have left processes
-    kill_all(&record, libc::SIGKILL)?;
-    match &mut daemon {
-        Some(daemon) => clear(&store, daemon, &record)?,
-        None => remove_groups(&store, &record)?,
+    take_away(&store, None, entry, &record)
+}
+
+/// The same by who knows the daemon and will have it ended in any case.
+pub fn end_and_take_away(store: &Store, daemon: Option<&mut Daemon>, entry: Entry) -> Result<(), OciError> {
+    let record = entry.read()?;
+    if entry.status(&record) != Status::Stopped {
+        end(&entry, &record)?;
     }
+    take_away(store, daemon, entry, &record)
+}
+
+/// The end of a container whose first process has ended: what is left of it, its groups and what is known of it.
+fn take_away(
+    store: &Store,
+    daemon: Option<&mut Daemon>,
+    entry: Entry,
+    record: &Record,
+) -> Result<(), OciError> {
+    // a container without a pid namespace of its own may have left processes
+    kill_all(record, libc::SIGKILL)?;
+    let mut found = match &daemon {
+        None if record.registered.is_some() => daemon::find_or_start(&record.mount, DaemonMode::Require).ok(),
+        _ => None,
+    };
+    let daemon = daemon.or(found.as_mut());
+    clear(store, None, daemon, record)?;
     if let Some(hooks) = record.spec.hooks() {
-        let state = inspect::state(&record, Status::Stopped).to_string();
+        let state = inspect::state(record, Status::Stopped).to_string();
         if let Err(error) = hooks::run(hooks.poststop(), &state) {
             log::warn!("poststop: {error}"); // what was made is gone (runtime.md, step 13)
         }
+    }
+    entry.remove()
+}
+
+/// Takes back what a launcher that was killed has left, however far it came. The lock of all containers is held.
+pub fn sweep(store: &Store, lock: &Lock, daemon: &mut Daemon, entry: Entry) -> Result<(), OciError> {
+    match entry.read() {
+        Ok(record) => {
+            end(&entry, &record)?;
+            kill_all(&record, libc::SIGKILL)?;
+            clear(store, Some(lock), Some(daemon), &record)?;
+        }
+        Err(OciError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     entry.remove()
 }
@@ -163,19 +197,30 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 }
 
 /// Takes back what a record lists.
-pub fn clear(store: &Store, daemon: &mut Daemon, record: &Record) -> Result<(), OciError> {
-    if let Some(name) = &record.registered {
+pub fn clear(
+    store: &Store,
+    lock: Option<&Lock>,
+    daemon: Option<&mut Daemon>,
+    record: &Record,
+) -> Result<(), OciError> {
+    if let (Some(name), Some(daemon)) = (&record.registered, daemon) {
         daemon.forget(name);
     }
-    remove_groups(store, record)
-}
-
-/// Levels above the groups that hold those of other containers become the business of one of them.
-fn remove_groups(store: &Store, record: &Record) -> Result<(), OciError> {
     for group in &record.groups {
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;
     }
+    if record.parents.is_empty() {
+        return Ok(());
+    }
+    // else somebody might be about to make a group in one of them
+    let _taken = if lock.is_none() { Some(store.lock()?) } else { None };
+    remove_parents(store, record);
+    Ok(())
+}
+
+/// Levels above the groups that hold those of other containers become the business of one of them.
+fn remove_parents(store: &Store, record: &Record) {
     for parent in record.parents.iter().rev() {
         match std::fs::remove_dir(parent) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -184,7 +229,6 @@ fn remove_groups(store: &Store, record: &Record) -> Result<(), OciError> {
             _ => {}
         }
     }
-    Ok(())
 }
 
 /// A directory that is left behind harms nobody, so an heir that is being deleted itself is not waited for.

@@ -16,6 +16,9 @@ use super::{OciError, id};
 /// The socket of a container that waits for `start`.
 pub const START: &str = "start.sock";
 
+/// See [`Launched`].
+const LAUNCH: &str = "launch.json";
+
 /// A group of the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -46,11 +49,44 @@ pub struct Record {
     pub groups: Vec<Group>,
     /// Levels above them that were not there before, upper ones first.
     pub parents: Vec<PathBuf>,
+    /// Mount point of the daemon's tree.
+    #[serde(default = "super::create::mount_point")]
+    pub mount: PathBuf,
     /// Name under which the daemon knows it.
     pub registered: Option<ownproc::model::ContainerName>,
     /// The configuration.
     pub spec: Spec,
 }
+
+/// What `launch` notes of a container: `ROOT/ID/launch.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launched {
+    /// The launcher.
+    pub pid: i32,
+    /// Field 22 of its /proc/PID/stat: tells it from a later process of the same number.
+    pub start_time: u64,
+    /// The container outlives it.
+    pub detached: bool,
+    /// CPUs that --pin chose.
+    pub pinned: Option<String>,
+}
+
+impl Launched {
+    /// Of this process.
+    pub fn by_me(detached: bool) -> Self {
+        let pid = nix::unistd::getpid().as_raw();
+        Self { pid, start_time: identity(pid).unwrap_or(0), detached, pinned: None }
+    }
+
+    /// Whether the launcher that wrote it still runs.
+    pub fn is_alive(&self) -> bool {
+        identity(self.pid) == Some(self.start_time)
+    }
+}
+
+/// Held while groups are made or removed, and names and CPUs are chosen: some milliseconds.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] Flock<File>);
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +141,29 @@ impl Store {
             return Err(OciError::UnsafeRoot(root.to_owned()));
         }
         Ok(Self { root: root.to_owned() })
+    }
+
+    /// Waits for the lock of all containers. Whoever holds it waits for no container's own.
+    pub fn lock(&self) -> Result<Lock, OciError> {
+        let fail = |source| OciError::io("lock", &self.root, source);
+        let directory = File::open(&self.root).map_err(fail)?;
+        Flock::lock(directory, FlockArg::LockExclusive).map(Lock).map_err(|(_, errno)| fail(errno.into()))
+    }
+
+    /// What launchers have noted, with the names of the containers.
+    pub fn launched(&self) -> Result<Vec<(String, Launched)>, OciError> {
+        let fail = |source| OciError::io("read", &self.root, source);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let Some(id) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            match std::fs::read(path.join(LAUNCH)).map(|text| serde_json::from_slice(&text)) {
+                Ok(Ok(launched)) => found.push((id.to_owned(), launched)),
+                Ok(Err(error)) => log::warn!("{} is not understood: {error}", path.join(LAUNCH).display()),
+                Err(_) => {} // made from a bundle
+            }
+        }
+        Ok(found)
     }
 
     /// A new container's directory; an error where the name is taken.
@@ -178,9 +237,23 @@ impl Entry {
 
     /// Writes it: a reader sees the old one or the whole new one.
     pub fn write(&self, record: &Record) -> Result<(), OciError> {
-        let (new, path) = (self.path.join(".state.new"), self.path.join("state.json"));
+        self.replace("state.json", record)
+    }
+
+    /// What `launch` has noted, if it made the container.
+    pub fn launched(&self) -> Option<Launched> {
+        serde_json::from_slice(&std::fs::read(self.path.join(LAUNCH)).ok()?).ok()
+    }
+
+    /// Writes that.
+    pub fn write_launched(&self, launched: &Launched) -> Result<(), OciError> {
+        self.replace(LAUNCH, launched)
+    }
+
+    fn replace(&self, name: &str, what: &impl Serialize) -> Result<(), OciError> {
+        let (new, path) = (self.path.join(".state.new"), self.path.join(name));
         let bytes =
-            serde_json::to_vec(record).map_err(|source| OciError::Json { path: path.clone(), source })?;
+            serde_json::to_vec(what).map_err(|source| OciError::Json { path: path.clone(), source })?;
         std::fs::write(&new, bytes)
             .and_then(|()| std::fs::rename(&new, &path))
             .map_err(|source| OciError::io("write", path, source))
@@ -189,7 +262,7 @@ impl Entry {
     /// Forgets the container.
     pub fn remove(self) -> Result<(), OciError> {
         // the record last: what is left of a removal that is cut off can be removed again
-        for name in [START, ".state.new", "state.json", "lock"] {
+        for name in [START, ".state.new", LAUNCH, "state.json", "lock"] {
             match std::fs::remove_file(self.path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(OciError::io("remove", self.path.join(name), error));
@@ -215,6 +288,11 @@ impl Entry {
 }
 
 impl Record {
+    /// Whether its process has a terminal of its own.
+    pub fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
+    }
+
     /// A descriptor of the container's first process, while that runs.
     pub fn alive(&self) -> Option<OwnedFd> {
         let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;

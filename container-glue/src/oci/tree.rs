@@ -14,7 +14,7 @@ use super::console::Console;
 use crate::groups::Hierarchy;
 use crate::rootfs::mounts::{self, Opt};
 use crate::rootfs::resolve::{Root, is_directory};
-use crate::rootfs::{SetupError, Step, VirtualFiles, cgroupfs};
+use crate::rootfs::{SetupError, Step, VirtualFiles, cgroupfs, layer};
 
 /// Nodes that every container has (config-linux.md, "Default Devices").
 const DEVICES: &[(&str, u32, u32)] =
@@ -45,7 +45,10 @@ const COVERED: &[&str] = &[
 /// What was opened of the host before the container existed.
 #[derive(Debug)]
 pub struct Sources {
-    root: OwnedFd,
+    /// `None`: the host's under a throw-away layer.
+    root: Option<OwnedFd>,
+    /// Device nodes of the root's own are of no use.
+    pub no_devices: bool,
     /// For each mount of the configuration that is a bind: its detached copy.
     binds: Vec<Option<OwnedFd>>,
     /// In a user namespace nodes cannot be made: those of the host, with their place below /dev.
@@ -53,8 +56,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Opens all of it.
-    pub fn open(config: &Config) -> Result<Self, SetupError> {
+    /// Opens all of it. `layer`: the root is the host's under a throw-away layer.
+    pub fn open(config: &Config, layer: bool) -> Result<Self, SetupError> {
         let copy = |path: &Path, recursive: bool, what: &str| {
             let what = || format!("cannot use {} as {what}", path.display());
             mounts::open_host(path).and_then(|found| mounts::copy(&found, recursive)).step(what)
@@ -63,8 +66,8 @@ impl Sources {
             Kind::Bind { source, recursive } => copy(source, *recursive, "the source of a mount").map(Some),
             _ => Ok(None),
         });
-        let root = copy(&config.root, true, "the root (root.path)")?;
-        if !is_directory(&root).unwrap_or(false) {
+        let root = if layer { None } else { Some(copy(&config.root, true, "the root (root.path)")?) };
+        if root.as_ref().is_some_and(|root| !is_directory(root).unwrap_or(false)) {
             return Err(io::Error::from(io::ErrorKind::NotADirectory))
                 .step(|| format!("cannot use {} as the root", config.root.display()));
         }
@@ -76,7 +79,7 @@ impl Sources {
         } else {
             Vec::new()
         };
-        Ok(Self { root, binds: binds.collect::<Result<_, _>>()?, nodes })
+        Ok(Self { root, no_devices: false, binds: binds.collect::<Result<_, _>>()?, nodes })
     }
 }
 
@@ -89,19 +92,30 @@ pub struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Mounts it all. `groups`: the container's own; `files`: the daemon's.
+    /// Mounts it all. `groups`: the container's own; `files`: the daemon's; `memory`: its limit, bytes, after which the
+    /// throw-away layer is sized.
     pub fn build(
         config: &'a Config,
         sources: Sources,
         groups: &[(&Hierarchy, &Path)],
         files: &VirtualFiles,
+        memory: Option<u64>,
     ) -> Result<Self, SetupError> {
         rustix::process::umask(Mode::empty());
         set_propagation(config)?;
-        let over = mounts::open_host(Path::new("/")).step(|| "cannot open /".to_owned())?;
-        mounts::attach(&sources.root, &over)?;
-        cut_off(&sources.root, from_host(config))?;
-        let mut tree = Self { config, root: Root::new(sources.root), kernel: Vec::new() };
+        let root = match sources.root {
+            Some(root) => {
+                let over = mounts::open_host(Path::new("/")).step(|| "cannot open /".to_owned())?;
+                mounts::attach(&root, &over)?;
+                cut_off(&root, from_host(config))?;
+                if sources.no_devices {
+                    mounts::set_attributes_below(&root, mounts::NODEV)?;
+                }
+                Root::new(root)
+            }
+            None => layer::mount(memory)?,
+        };
+        let mut tree = Self { config, root, kernel: Vec::new() };
         for (mount, bind) in config.mounts.iter().zip(sources.binds) {
             tree.mount(mount, bind, groups)?;
         }
@@ -119,7 +133,7 @@ impl<'a> Tree<'a> {
             let Some(place) = tree.find(path)? else { continue };
             let copy = mounts::copy(&place, true).step(|| format!("cannot bind /{}", path.display()))?;
             mounts::attach(&copy, &place)?;
-            mounts::set_attributes(&copy, mounts::RDONLY)?;
+            mounts::set_attributes_below(&copy, mounts::RDONLY)?;
         }
         files.attach(|path| tree.find(path))?;
         for path in config.masked.iter().filter(|path| !files.serve(path)) {
@@ -161,6 +175,12 @@ impl<'a> Tree<'a> {
         } else {
             self.root.file(at)?
         };
+        let mut late = false;
+        // a link of the tree may have led here
+        if !at.starts_with("proc") && rustix::fs::fstatfs(&place).step(what)?.f_type == libc::PROC_SUPER_MAGIC
+        {
+            return Err(io::Error::other("it leads into /proc of the container")).step(what);
+        }
         let made = match (&mount.kind, bind) {
             (Kind::Cgroup, _) => {
                 let read_only = mount.attributes.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
@@ -168,13 +188,20 @@ impl<'a> Tree<'a> {
             }
             (Kind::New(kind), _) => fresh(kind, mount).or_else(|error| long_options(kind, mount, error))?,
             (Kind::Bind { .. }, Some(copy)) => {
-                change(&copy, mount.attributes, false).step(what)?;
+                match change(&copy, mount.attributes, false) {
+                    // before Linux 5.12 an attached mount alone can be changed
+                    Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => late = true,
+                    other => other.step(what)?,
+                }
                 copy
             }
             (Kind::Bind { .. }, None) => return Err(io::Error::from(io::ErrorKind::NotFound)).step(what),
         };
         change(&made, mount.recursive, true).step(what)?;
         mounts::attach(&made, &place)?;
+        if late {
+            mounts::set_attributes(&made, mount.attributes.set)?;
+        }
         if matches!(mount.kind, Kind::Bind { .. }) {
             cut_off(&made, from_host(self.config))?;
         }

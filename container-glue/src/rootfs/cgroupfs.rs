@@ -12,16 +12,8 @@ use crate::groups::Hierarchy;
 
 /// Binds each group where a hierarchy of its own would be mounted. In the container's cgroup namespace these are the
 /// roots, as /proc/self/cgroup and mountinfo show. (A new mount of a v1 hierarchy would do the same, but needs the
-/// exact list of its controllers, also of those that nobody here knows.)
-pub fn mount(root: &Root, groups: &[(&Hierarchy, &Path)]) -> Result<(), SetupError> {
-    let at = Path::new("sys/fs/cgroup");
-    match root.find(at)? {
-        Some(place) => mount_at(root, at, &place, groups, true),
-        None => Ok(()),
-    }
-}
-
-/// The same at another place; `read_only` may be left out where the container manages its groups itself.
+/// exact list of its controllers, also of those that nobody here knows.) `read_only` may be left out where the container
+/// manages its groups itself.
 pub fn mount_at(
     root: &Root,
     at: &Path,

@@ -5,10 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::CWD;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::{SetupError, Step};
 
@@ -25,12 +22,6 @@ pub enum Opt<'a> {
     Flag(&'a str),
     /// `key=value`
     Value(&'a str, String),
-}
-
-/// Cuts this mount namespace off from the host's, in both directions.
-pub fn make_all_private() -> Result<(), SetupError> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .step(|| "cannot make the mounts private".to_owned())
 }
 
 /// A new, detached mount of a filesystem type.

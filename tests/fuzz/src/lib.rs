@@ -18,16 +18,8 @@ mod launcher {
     }
     pub mod pins;
     pub mod spec;
-    pub mod state;
 }
-use launcher::{args, oci, pins, spec, state};
-
-/// What the launcher's `state` needs of its `groups`. No target clears anything up: paths are the fuzzer's.
-mod groups {
-    pub fn remove_tree(path: &std::path::Path) -> std::io::Result<()> {
-        if cfg!(test) { std::fs::remove_dir(path) } else { Ok(()) }
-    }
-}
+use launcher::{args, oci, pins, spec};
 
 #[path = "../../common/fixture.rs"]
 #[allow(dead_code)]

@@ -37,5 +37,5 @@ targets! {
     control: control_wire control_messages control_conversation cli_texts;
     config: config_file config_choices;
     containers: state_records state_directory record_keys;
-    launcher: launcher_command_line launcher_size launcher_volume launcher_state launcher_pins;
+    launcher: launcher_command_line launcher_size launcher_volume launcher_pins;
 }

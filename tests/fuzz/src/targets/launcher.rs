@@ -1,4 +1,4 @@
-//! What the launcher is told and what it left on disk.
+//! What the launcher is told.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,6 @@ use crate::args::{Cli, Verb};
 use crate::input::{self, text, with};
 use crate::pins;
 use crate::spec::{Spec, Volume, limits, size};
-use crate::state::{State, StateDir};
 
 /// The whole command line: one word per line of the input.
 pub fn launcher_command_line(data: &[u8]) {
@@ -38,6 +37,12 @@ pub fn launcher_command_line(data: &[u8]) {
         assert!(!set.is_empty());
     }
     spec.volumes.iter().for_each(check_volume);
+    for device in &spec.devices {
+        assert!(
+            device.source.is_absolute() && device.target.starts_with("/dev") && !device.access.is_empty()
+        );
+    }
+    assert!(spec.tmpfs.iter().all(|path| path.starts_with('/') && !path.starts_with("/proc/")));
 }
 
 /// A size is printed so that it is read as the same.
@@ -63,29 +68,6 @@ pub fn launcher_volume(data: &[u8]) {
     let mode = if volume.read_only { "ro" } else { "rw" };
     let printed = format!("{}:{}:{mode}", volume.source.display(), volume.target.display());
     assert_eq!(Volume::parse(&printed), Ok(volume));
-}
-
-/// A launcher's state file, alone and among others in its directory.
-pub fn launcher_state(data: &[u8]) {
-    let known = serde_json::from_slice::<State>(data).ok();
-    if let Some(state) = &known {
-        let printed = serde_json::to_vec(state).unwrap();
-        let again: State = serde_json::from_slice(&printed).unwrap();
-        assert_eq!(serde_json::to_vec(&again).unwrap(), printed);
-        let _ = (state.pins(), state.is_alive());
-    }
-    let root = input::memory_dir();
-    let directory = StateDir::open(&root.path().join("state")).unwrap();
-    let locked = directory.lock().unwrap();
-    std::fs::write(root.path().join("state/some.json"), data).unwrap();
-    let named_so = known.as_ref().is_some_and(|state| state.name.as_str() == "some");
-    assert_eq!(locked.all().unwrap().len(), usize::from(named_so));
-    if let Some(state) = known {
-        locked.write(&state).unwrap();
-        assert!(locked.read(&state.name).unwrap().is_some());
-        locked.remove(&state.name);
-        assert!(locked.read(&state.name).unwrap().is_none());
-    }
 }
 
 /// The CPUs that `--pin` takes: as many as wanted, all of them allowed.
