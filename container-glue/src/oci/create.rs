@@ -81,7 +81,9 @@ pub fn start(global: &Global, id: &str) -> Result<(), OciError> {
 pub fn run(global: &Global, args: &RunArgs) -> Result<u8, OciError> {
     // before the container is there, so that none is lost
     let signals = Signals::block().doing("block signals")?;
-    let relay = relay::wanted(args.create.console_socket.is_none() && !args.detach)?;
+    // for whoever runs it by hand
+    let by_hand = args.create.console_socket.is_none() && !args.detach && relay::size().is_some();
+    let relay = relay::wanted(by_hand)?;
     let Created { entry, record, mut daemon, store } = make(global, &args.create, relay.as_ref())?;
     let started = record.alive().ok_or(OciError::NotRunning).and_then(|pidfd| {
         begin(&entry, &record)?;
