@@ -1,6 +1,7 @@
 //! The launcher as an OCI runtime: bundles, and podman on top of it.
 
 mod bad;
+mod launched;
 mod podman;
 
 use std::process::{Command, Stdio};
@@ -28,6 +29,10 @@ pub const CASES: &[Row] = &[
     ("oci_maker_killed_at_any_moment", Nothing, maker_killed),
     ("oci_bad_configurations", Nothing, bad::configurations),
     ("oci_hostile_roots", Nothing, bad::roots),
+    ("oci_launched_under_the_other_commands", Nothing, launched::life),
+    ("oci_launched_goes_by_itself", Nothing, launched::goes_by_itself),
+    ("oci_launched_with_a_terminal", Nothing, launched::terminal),
+    ("oci_launched_user_devices_tmpfs", Nothing, launched::user_devices_tmpfs),
     ("oci_podman", Nothing, podman::podman),
 ];
 
