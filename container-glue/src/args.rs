@@ -38,6 +38,8 @@ pub enum Verb {
     List(oci::ListArgs),
     /// A container's processes.
     Ps(oci::PsArgs),
+    /// Which namespaces two containers or processes share.
+    Ns(oci::NsArgs),
     /// Send a signal to a container.
     Kill(oci::KillArgs),
     /// Take a container away that has ended.

@@ -20,6 +20,7 @@ pub mod log;
 pub mod process;
 pub mod resources;
 pub mod seccomp;
+pub mod spaces;
 pub mod stop;
 pub mod store;
 pub mod template;
@@ -81,6 +82,9 @@ pub enum OciError {
     // podman and containerd look for these words
     #[error("container {0:?} does not exist")]
     NoContainer(String),
+    /// Neither a process nor a container.
+    #[error("{0:?} is no process, no container of this --root, and none that the ownproc daemon knows")]
+    Nobody(String),
     /// `--root` could have been prepared by someone else.
     #[error("--root {}: not a directory of this user's alone: remove it, or give another", .0.display())]
     UnsafeRoot(PathBuf),
@@ -152,6 +156,7 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
         Verb::State(args) => inspect::show(global, &args.id),
         Verb::List(args) => inspect::list(global, args),
         Verb::Ps(args) => inspect::ps(global, args),
+        Verb::Ns(args) => spaces::show(global, args),
         Verb::Kill(args) => stop::kill(global, args),
         Verb::Delete(args) => stop::delete(global, args),
         Verb::Pause(args) => stop::pause(global, &args.id, true),

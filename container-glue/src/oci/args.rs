@@ -159,6 +159,18 @@ pub struct PsArgs {
     pub options: Vec<String>,
 }
 
+/// `ns`.
+#[derive(Clone, Debug, Args)]
+pub struct NsArgs {
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+    /// Name of a container, or number of a process.
+    pub a: String,
+    /// The other one.
+    pub b: String,
+}
+
 /// `exec`.
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {

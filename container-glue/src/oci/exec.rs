@@ -9,7 +9,7 @@ use oci_spec::runtime::{Capability, Process as OciProcess};
 use serde::{Deserialize, Serialize};
 
 use super::args::{ExecArgs, Global};
-use super::config::namespaces::CLONE_NEWTIME;
+use super::config::namespaces::KINDS;
 use super::config::process::Process;
 use super::process::{self, Labels};
 use super::seccomp::{self, Filter};
@@ -95,18 +95,8 @@ fn hear(channel: &Channel) -> Result<Option<OciError>, OciError> {
 
 /// The namespaces of the container's process that are not this program's.
 fn spaces(pid: i32) -> Result<i32, OciError> {
-    let kinds = [
-        ("user", libc::CLONE_NEWUSER),
-        ("ipc", libc::CLONE_NEWIPC),
-        ("uts", libc::CLONE_NEWUTS),
-        ("net", libc::CLONE_NEWNET),
-        ("pid", libc::CLONE_NEWPID),
-        ("mnt", libc::CLONE_NEWNS),
-        ("cgroup", libc::CLONE_NEWCGROUP),
-        ("time", CLONE_NEWTIME),
-    ];
     let mut flags = 0;
-    for (name, kind) in kinds {
+    for (name, kind) in KINDS {
         let link = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/{name}"));
         match (link("self"), link(&pid.to_string())) {
             (Ok(own), Ok(theirs)) if own != theirs => flags |= kind,

@@ -9,6 +9,18 @@ use super::super::OciError;
 /// `CLONE_NEWTIME` of linux/sched.h, which libc has not.
 pub const CLONE_NEWTIME: i32 = 0x80;
 
+/// All kinds, by their names in /proc/PID/ns, with their `CLONE_NEW*`.
+pub const KINDS: [(&str, i32); 8] = [
+    ("user", libc::CLONE_NEWUSER),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("net", libc::CLONE_NEWNET),
+    ("pid", libc::CLONE_NEWPID),
+    ("mnt", libc::CLONE_NEWNS),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", CLONE_NEWTIME),
+];
+
 /// Which namespaces the container has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {

@@ -1,6 +1,7 @@
 //! The launcher as an OCI runtime: bundles, and podman on top of it.
 
 mod bad;
+mod fields;
 mod podman;
 
 use std::process::{Command, Stdio};
@@ -28,6 +29,7 @@ pub const CASES: &[Row] = &[
     ("oci_maker_killed_at_any_moment", Nothing, maker_killed),
     ("oci_bad_configurations", Nothing, bad::configurations),
     ("oci_hostile_roots", Nothing, bad::roots),
+    ("oci_ns", Nothing, fields::ns),
     ("oci_podman", Nothing, podman::podman),
 ];
 
