@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod config;
 pub mod console;
 pub mod create;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod freezer;
@@ -156,6 +157,7 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
         Verb::State(args) => inspect::show(global, &args.id),
         Verb::List(args) => inspect::list(global, args),
         Verb::Ps(args) => inspect::ps(global, args),
+        Verb::Events(args) => events::show(global, args),
         Verb::Ns(args) => spaces::show(global, args),
         Verb::Kill(args) => stop::kill(global, args),
         Verb::Delete(args) => stop::delete(global, args),

@@ -1,5 +1,7 @@
 //! Fields of a configuration and verbs beyond the plain life of a container.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::Oci;
@@ -71,5 +73,80 @@ pub fn ns() -> Outcome {
     check!(output.code != 0 && output.stderr.contains("not running"), "one that ended: {output:?}");
     oci.run(&["delete", &second])?;
     oci.run(&["delete", "--force", &first])?;
+    oci.nothing_is_left()
+}
+
+/// The lines that `events` prints from before memory runs out in a container until that has ended.
+pub fn events() -> Outcome {
+    let script = "cat /dev/zero | head -c 100m | tail >/dev/null; while :; do sleep 0.1; done";
+    let oci = Oci::new("events", script)?;
+    let id = oci.id.clone();
+    std::os::unix::fs::symlink("busybox", oci.bundle.root().join("bin/tail"))?;
+    oci.change(|config| {
+        config["linux"]["resources"]["memory"] = json!({ "limit": 32 << 20, "swap": 32 << 20 });
+        config["linux"]["resources"]["pids"] = json!({ "limit": 77 });
+    })?;
+    check!(oci.output(&["events", &id])?.stderr.contains("does not exist"), "events of none");
+    oci.leave(&["create", &id])?;
+    let one: Value = serde_json::from_str(&oci.run(&["events", "--stats", &id])?)?;
+    check_eq!((&one["type"], &one["id"]), (&json!("stats"), &json!(id)), "what --stats says");
+    let data = &one["data"];
+    check_eq!(data["memory"]["usage"]["limit"], json!(32 << 20), "limit of memory");
+    check_eq!(data["pids"], json!({ "current": 1, "limit": 77 }), "pids");
+    check!(data["cpu"]["usage"]["total"].as_u64().unwrap_or(0) > 0, "CPU time: {data}");
+    check!(data["memory"]["usage"]["usage"].as_u64().unwrap_or(0) > 0, "memory in use: {data}");
+    check!(data["memory"]["raw"].as_object().is_some_and(|raw| raw.len() > 5), "memory.stat: {data}");
+    for bad in ["0s", "5", "1d"] {
+        let output = oci.output(&["events", "--interval", bad, &id])?;
+        check!(output.code != 0 && output.stderr.contains("--interval"), "{bad}: {output:?}");
+    }
+    let path = oci.bundle.dir.join("events");
+    let mut watcher = oci
+        .command(&["events", "--interval", "200ms", &id])?
+        .stdout(std::fs::File::create(&path)?)
+        .stderr(Stdio::null())
+        .spawn()?;
+    let lines = || -> Outcome<Vec<Value>> {
+        let text = std::fs::read_to_string(&path)?;
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        Ok(whole.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    };
+    let work = || -> Outcome {
+        super::eventually("a first line", || Ok(!lines()?.is_empty()))?;
+        oci.run(&["start", &id])?;
+        super::eventually("an oom event", || {
+            Ok(lines()?.iter().any(|line| *line == json!({ "type": "oom", "id": id })))
+        })?;
+        super::eventually("the container lives on", || Ok(oci.status()? == "running"))?;
+        let so_far = lines()?.len();
+        super::eventually("more lines", || Ok(lines()?.len() > so_far + 1))?;
+        oci.run(&["kill", &id, "KILL"])?;
+        super::eventually("stopped", || Ok(oci.status()? == "stopped"))
+    };
+    let outcome = work();
+    if outcome.is_err() {
+        let _ = watcher.kill();
+    }
+    let mut ended = watcher.try_wait()?;
+    for _ in 0..200 {
+        if ended.is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        ended = watcher.try_wait()?;
+    }
+    if ended.is_none() {
+        watcher.kill()?;
+        watcher.wait()?;
+    }
+    outcome?;
+    check_eq!(
+        ended.and_then(|status| status.code()),
+        Some(0),
+        "exit code of events when its container ended"
+    );
+    let output = oci.output(&["events", "--stats", &id])?;
+    check!(output.code != 0 && output.stderr.contains("stopped"), "events of one that ended: {output:?}");
+    oci.run(&["delete", &id])?;
     oci.nothing_is_left()
 }
