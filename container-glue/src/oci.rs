@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod id;
 pub mod init;
 pub mod inspect;
+pub mod join;
 pub mod limits;
 pub mod log;
 pub mod process;

@@ -70,6 +70,9 @@ impl Config {
         let linux = spec.linux().as_ref().ok_or_else(|| OciError::config("linux", "missing"))?;
         not_yet(linux)?;
         let namespaces = Namespaces::new(linux)?;
+        if namespaces.joined() & libc::CLONE_NEWNS != 0 {
+            tree_of_others(spec, linux)?;
+        }
         let process = spec.process().as_ref().ok_or_else(|| OciError::config("process", "missing"))?;
         let paths = |field: &str, list: &Option<Vec<String>>| -> Result<Vec<PathBuf>, OciError> {
             list.iter().flatten().map(|path| inside(field, Path::new(path))).collect()
@@ -116,6 +119,36 @@ fn not_yet(linux: &oci_spec::runtime::Linux) -> Result<(), OciError> {
     ] {
         if there {
             return Err(OciError::config(field, "not supported: take it out"));
+        }
+    }
+    Ok(())
+}
+
+/// The tree of a mount namespace that is joined is there already, and not this container's to change.
+fn tree_of_others(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<(), OciError> {
+    fn any<T>(list: &Option<Vec<T>>) -> bool {
+        list.as_ref().is_some_and(|list| !list.is_empty())
+    }
+    if let Some(root) = spec.root()
+        && root.path() != Path::new("/")
+    {
+        return Err(OciError::config(
+            "root.path",
+            "is / where a mount namespace is joined, whose root it is",
+        ));
+    }
+    for (field, there) in [
+        ("root.readonly", spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true))),
+        ("mounts", any(spec.mounts())),
+        ("linux.devices", any(linux.devices())),
+        ("linux.maskedPaths", any(linux.masked_paths())),
+        ("linux.readonlyPaths", any(linux.readonly_paths())),
+        ("linux.sysctl", linux.sysctl().as_ref().is_some_and(|settings| !settings.is_empty())),
+        ("linux.rootfsPropagation", linux.rootfs_propagation().as_ref().is_some_and(|word| !word.is_empty())),
+    ] {
+        if there {
+            let reason = "changes the tree of the mount namespace that is joined: leave it out";
+            return Err(OciError::config(field, reason));
         }
     }
     Ok(())

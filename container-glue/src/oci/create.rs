@@ -6,7 +6,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Hooks, Spec};
 use ownproc::model::{ContainerName, PolicyChange, PolicyChoices};
 
@@ -15,6 +14,7 @@ use super::bundle::Bundle;
 use super::config::Config;
 use super::config::namespaces::CLONE_NEWTIME;
 use super::init::{self, Init, Order, Report};
+use super::join::Joined;
 use super::store::{Entry, Group, Record, START, Store, identity};
 use super::tree::Sources;
 use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
@@ -113,7 +113,10 @@ fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
     }
     // before anything of the container exists: it outlives this process and must inherit nothing
     let daemon = daemon::find_or_start(&mount_point(), DaemonMode::Auto)?;
-    let sources = Sources::open(&config).map_err(|error| OciError::Setup(error.to_string()))?;
+    // a mount namespace that is joined has its root already
+    let sources = (config.namespaces.joined() & libc::CLONE_NEWNS == 0)
+        .then(|| Sources::open(&config).map_err(|error| OciError::Setup(error.to_string())))
+        .transpose()?;
     let console = args.console_socket.as_deref().map(console::connect).transpose()?;
 
     let store = Store::open(&global.root)?;
@@ -144,7 +147,7 @@ impl Making {
         args: &CreateArgs,
         view: PolicyChoices,
         hierarchies: &Hierarchies,
-        sources: Sources,
+        sources: Option<Sources>,
         console: Option<OwnedFd>,
     ) -> Result<(), OciError> {
         let entry = self.entry.take().ok_or(OciError::NotRunning)?;
@@ -167,7 +170,7 @@ impl Making {
         )?;
 
         time(config)?;
-        let join = joined(config)?;
+        let join = Joined::open(config)?;
         let (ours, theirs) = sync::channel().doing("make a socket pair")?;
         let leaves: Vec<_> = groups.leaves().collect();
         let state = {
@@ -184,8 +187,7 @@ impl Making {
         let v2_group = groups.v2_fd()?;
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
-        let mut sources = Some(sources);
-        let Child { pid, pidfd } = namespaces::spawn_with(flags, v2_group.as_ref().map(AsFd::as_fd), || {
+        let Child { pid, pidfd } = join.spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
             let init = Init {
                 config,
                 hooks: hooks.as_ref(),
@@ -199,9 +201,8 @@ impl Making {
                 no_pivot: args.no_pivot,
                 keep_keyring: args.no_new_keyring,
             };
-            sources.take().map_or(1, |sources| init::main(&init, sources))
-        })
-        .doing("start the container's process in new namespaces")?;
+            init::main(&init, sources)
+        })?;
         drop(theirs);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
         if let Some((uids, gids)) = &config.namespaces.maps {
@@ -346,22 +347,6 @@ fn time(config: &Config) -> Result<(), OciError> {
     } else {
         Err(OciError::config("linux.namespaces", "this kernel has no time namespaces"))
     }
-}
-
-/// Opens the namespaces that are joined; those that children are born into are joined here.
-fn joined(config: &Config) -> Result<Vec<(i32, OwnedFd)>, OciError> {
-    let mut found = Vec::new();
-    for (kind, path) in &config.namespaces.join {
-        let file =
-            std::fs::File::open(path).map_err(|source| OciError::io("join the namespace", path, source))?;
-        let file = OwnedFd::from(file);
-        if kind & (libc::CLONE_NEWPID | CLONE_NEWTIME) != 0 {
-            setns(&file, CloneFlags::from_bits_retain(*kind))
-                .doing(format!("join the namespace {}", path.display()))?;
-        }
-        found.push((*kind, file));
-    }
-    Ok(found)
 }
 
 fn view(spec: &Spec) -> Result<PolicyChoices, OciError> {

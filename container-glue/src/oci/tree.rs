@@ -68,7 +68,7 @@ impl Sources {
             return Err(io::Error::from(io::ErrorKind::NotADirectory))
                 .step(|| format!("cannot use {} as the root", config.root.display()));
         }
-        let nodes = if config.namespaces.new_user() {
+        let nodes = if config.namespaces.has_own(libc::CLONE_NEWUSER) {
             let defaults = DEVICES.iter().map(|(name, ..)| Path::new("/dev").join(name));
             let all = defaults.chain(config.devices.iter().map(|device| device.path().clone()));
             let node = |path: PathBuf| Ok((path.clone(), copy(&path, false, "a device")?));
@@ -208,7 +208,7 @@ impl<'a> Tree<'a> {
         // O_PATH descriptors cannot be made entries in on every kernel: open it anew, by the descriptor
         let dev = rustix::fs::openat(&dev, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .step(|| "cannot open /dev of the container".to_owned())?;
-        if self.config.namespaces.new_user() {
+        if self.config.namespaces.has_own(libc::CLONE_NEWUSER) {
             for (path, node) in nodes {
                 mounts::attach(node, &self.root.file(path)?)?;
             }

@@ -46,19 +46,13 @@ impl Namespaces {
             }
             match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
                 None => found.new |= kind,
-                Some(_) if kind == libc::CLONE_NEWNS || kind == libc::CLONE_NEWUSER => {
-                    return Err(OciError::config(
-                        field,
-                        format!("a {name} namespace cannot be joined yet: leave out its path"),
-                    ));
-                }
                 Some(path) if !path.is_absolute() => {
                     return Err(OciError::config(field, format!("{}: not absolute", path.display())));
                 }
                 Some(path) => found.join.push((kind, path.clone())),
             }
         }
-        if found.new & libc::CLONE_NEWNS == 0 {
+        if !found.has_own(libc::CLONE_NEWNS) {
             return Err(OciError::config(
                 field,
                 "a mount namespace is needed: the host's mounts are not to be changed",
@@ -77,8 +71,18 @@ impl Namespaces {
                 map("linux.uidMappings", uids.unwrap_or_default())?,
                 map("linux.gidMappings", gids.unwrap_or_default())?,
             ));
+        } else if found.joined() & libc::CLONE_NEWUSER != 0 {
+            // it has its maps; podman gives some all the same
+            map("linux.uidMappings", uids.unwrap_or_default())?;
+            map("linux.gidMappings", gids.unwrap_or_default())?;
         } else if mapped(uids) || mapped(gids) {
             return Err(OciError::config("linux.uidMappings", "needs a user namespace in linux.namespaces"));
+        }
+        if found.joined() & libc::CLONE_NEWNS != 0 && found.new & libc::CLONE_NEWUSER != 0 {
+            return Err(OciError::config(
+                field,
+                "a new user namespace has no rights over a mount namespace that is joined: join its user namespace, too",
+            ));
         }
         found.offsets = found.clocks(linux)?;
         Ok(found)
@@ -114,11 +118,6 @@ impl Namespaces {
     /// Whether a kind of namespace is not the host's.
     pub fn has_own(&self, kind: i32) -> bool {
         (self.new | self.joined()) & kind != 0
-    }
-
-    /// Whether a new user namespace is made.
-    pub fn new_user(&self) -> bool {
-        self.new & libc::CLONE_NEWUSER != 0
     }
 }
 

@@ -56,7 +56,7 @@ fn the_template_is_a_configuration() {
     let config = changed(|_| {}).unwrap();
     assert_eq!(config.root, Path::new("/bundle/rootfs"));
     assert_eq!(config.cgroup, Path::new("ownproc/id"));
-    assert!(config.namespaces.has_own(libc::CLONE_NEWPID) && !config.namespaces.new_user());
+    assert!(config.namespaces.has_own(libc::CLONE_NEWPID) && !config.namespaces.has_own(libc::CLONE_NEWUSER));
     assert!(config.mounts.iter().any(|mount| mount.destination == Path::new("proc")));
     assert_eq!(config.process.umask, 0o022);
 }
@@ -135,4 +135,58 @@ fn settings_of_the_host_are_refused() {
     for bad in ["vm.swappiness", "kernel.panic", "net/../kernel/panic", "fs.file-max", ""] {
         assert!(with(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn joining() {
+    use serde_json::json;
+    let with = |namespaces: serde_json::Value, change: &dyn Fn(&mut serde_json::Value)| {
+        changed(|c| {
+            c["linux"]["namespaces"] = namespaces;
+            c.as_object_mut().unwrap().remove("hostname");
+            change(c);
+        })
+    };
+    let user = json!({"type": "user", "path": "/proc/7/ns/user"});
+    let mount = json!({"type": "mount", "path": "/proc/7/ns/mnt"});
+    let config = with(json!([{"type": "mount"}, user]), &|_| {}).unwrap();
+    assert!(config.namespaces.has_own(libc::CLONE_NEWUSER) && config.namespaces.maps.is_none());
+    // podman's dummy map
+    let line = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let mapped = |c: &mut serde_json::Value| {
+        c["linux"]["uidMappings"] = line.clone();
+        c["linux"]["gidMappings"] = line.clone();
+    };
+    assert!(with(json!([{"type": "mount"}, user]), &mapped).unwrap().namespaces.maps.is_none());
+    let bare = |c: &mut serde_json::Value| {
+        c["root"] = json!({"path": "/"});
+        for field in ["maskedPaths", "readonlyPaths"] {
+            c["linux"].as_object_mut().unwrap().remove(field);
+        }
+        c.as_object_mut().unwrap().remove("mounts");
+    };
+    let config = with(json!([mount, user]), &bare).unwrap();
+    assert_eq!(config.namespaces.joined(), libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
+    let said = |namespaces: serde_json::Value, change: &dyn Fn(&mut serde_json::Value)| {
+        with(namespaces, change).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(said(json!([mount]), &|_| {}).contains("root.path"));
+    for (field, value) in [
+        ("mounts", json!([{"destination": "/x", "type": "tmpfs"}])),
+        ("root", json!({"path": "/", "readonly": true})),
+    ] {
+        let reason = said(json!([mount]), &|c| {
+            bare(c);
+            c[field] = value.clone();
+        });
+        assert!(reason.contains(field) && reason.contains("joined"), "{reason}");
+    }
+    let both = json!([mount, {"type": "user"}]);
+    let reason = said(both, &|c| {
+        bare(c);
+        mapped(c);
+    });
+    assert!(reason.contains("join its user namespace"), "{reason}");
+    assert!(said(json!([{"type": "mount", "path": "relative"}]), &bare).contains("not absolute"));
+    assert!(said(json!([mount, {"type": "mount"}]), &bare).contains("twice"));
 }

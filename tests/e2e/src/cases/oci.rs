@@ -30,6 +30,7 @@ pub const CASES: &[Row] = &[
     ("oci_bad_configurations", Nothing, bad::configurations),
     ("oci_hostile_roots", Nothing, bad::roots),
     ("oci_ns", Nothing, fields::ns),
+    ("oci_joining", Nothing, fields::joining),
     ("oci_events", Nothing, fields::events),
     ("oci_podman", Nothing, podman::podman),
 ];

@@ -150,3 +150,118 @@ pub fn events() -> Outcome {
     oci.run(&["delete", &id])?;
     oci.nothing_is_left()
 }
+
+/// One after the other joins namespaces of a first container, which is in a user namespace and has clocks of its own.
+pub fn joining() -> Outcome {
+    let oci = Oci::new("join", "echo here >/dev/mark; sleep 600")?;
+    let path = oci.bundle.dir.join("config.json");
+    let plain: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    let mapped = |config: &mut Value| {
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map.clone();
+    };
+    let (first, second) = (oci.id.clone(), format!("{}-2", oci.id));
+    oci.change(|config| {
+        mapped(config);
+        config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1_000_000 } });
+        let _ = namespace(config, "user", "").and_then(|()| namespace(config, "time", ""));
+    })?;
+    oci.leave(&["run", "--detach", &first])?;
+    let pid = oci.state()?["pid"].to_string();
+    let space = |name: &str| format!("/proc/{pid}/ns/{name}");
+    // a second one with `kinds` of the first
+    let write = |script: &str, kinds: &[(&str, &str)], change: &dyn Fn(&mut Value)| -> Outcome {
+        let mut config = plain.clone();
+        config["process"]["args"] = json!(["sh", "-c", script]);
+        config["linux"]["cgroupsPath"] = json!(format!("{}/{second}", oci.bundle.parent));
+        for (kind, name) in kinds {
+            namespace(&mut config, kind, &space(name))?;
+        }
+        change(&mut config);
+        Ok(std::fs::write(&path, serde_json::to_vec(&config)?)?)
+    };
+    super::eventually("the first one has begun", || {
+        Ok(oci.output(&["exec", &first, "cat", "/dev/mark"])?.stdout == "here\n")
+    })?;
+
+    let joined = [("user", "user"), ("network", "net"), ("time", "time")];
+    write("exec sleep 600", &joined, &|_| {})?;
+    oci.leave(&["run", "--detach", &second])?;
+    let both = shared(&oci, &first, &second)?;
+    check_eq!(both, ["net", "time", "user"], "kinds that are shared");
+    let state: Value = serde_json::from_str(&oci.run(&["state", &second])?)?;
+    check_eq!(state["status"], json!("running"), "status of one that has the clocks of another");
+    let seen =
+        oci.run(&["exec", &second, "sh", "-c", "id; cat /proc/self/uid_map; ls /proc | grep -c '^[0-9]'"])?;
+    check!(seen.starts_with("uid=0") && seen.contains("100000"), "users in the second: {seen}");
+    oci.run(&["delete", "--force", &second])?;
+
+    // a new user namespace, and a network over which that has no rights: it is joined before they end
+    write("id; cat /proc/self/uid_map; ls -l /proc/self/ns/net", &[("network", "net")], &|config| {
+        mapped(config);
+        let _ = namespace(config, "user", "");
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.retain(|mount| !mount["destination"].as_str().is_some_and(|at| at.starts_with("/sys")));
+        }
+    })?;
+    let output = oci.output(&["run", &second])?;
+    check_eq!(output.code, 0, "exit code in a network of others ({})", output.stderr);
+    let link = std::fs::read_link(space("net"))?;
+    check!(
+        output.stdout.starts_with("uid=0") && output.stdout.contains(&*link.to_string_lossy()),
+        "in a network of others: {output:?}"
+    );
+
+    // with podman's dummy map; the mounts of the first
+    let joined = [("mount", "mnt"), ("user", "user"), ("pid", "pid")];
+    let bare = |config: &mut Value| {
+        config["root"] = json!({ "path": "/" });
+        for field in ["maskedPaths", "readonlyPaths"] {
+            config["linux"][field] = json!([]);
+        }
+        config["mounts"] = json!([]);
+    };
+    write("cat /dev/mark; ls -d /proc/1 /proc/self; id", &joined, &|config| {
+        bare(config);
+        let dummy = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+        config["linux"]["uidMappings"] = dummy.clone();
+        config["linux"]["gidMappings"] = dummy;
+    })?;
+    let output = oci.output(&["run", &second])?;
+    check_eq!(output.code, 0, "exit code in the first one's mounts ({})", output.stderr);
+    check!(
+        output.stdout.starts_with("here\n/proc/1\n/proc/self\nuid=0"),
+        "in the first one's mounts: {output:?}"
+    );
+
+    for (change, word) in [
+        (&|_: &mut Value| {} as _, "root.path"),
+        (
+            &|config: &mut Value| config["mounts"] = json!([{ "destination": "/x", "type": "tmpfs" }]),
+            "mounts",
+        ),
+        (&|config: &mut Value| config["root"]["readonly"] = json!(true), "root.readonly"),
+    ] as [(&dyn Fn(&mut Value), &str); 3]
+    {
+        write("true", &joined, &|config| {
+            if word != "root.path" {
+                bare(config);
+            }
+            change(config);
+        })?;
+        let output = oci.output(&["run", &second])?;
+        check!(output.code != 0 && output.stderr.contains(word), "{word}: {output:?}");
+    }
+    for (kind, name) in [("network", "ipc"), ("user", "mnt"), ("uts", "../status")] {
+        write("true", &[(kind, name)], &|_| {})?;
+        let output = oci.output(&["run", &second])?;
+        check!(
+            output.code != 0 && output.stderr.contains(" namespace; give"),
+            "{kind} by {name}: {output:?}"
+        );
+    }
+    check_eq!(oci.status()?, "running", "status of the first at the end");
+    oci.run(&["delete", "--force", &first])?;
+    oci.nothing_is_left()
+}
