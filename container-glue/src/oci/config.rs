@@ -94,7 +94,11 @@ impl Config {
         Ok(Self {
             root: bundle.join(root.path()),
             read_only: root.readonly().unwrap_or(false),
-            mounts: mounts::all(spec.mounts().as_deref().unwrap_or_default(), bundle)?,
+            mounts: mounts::all(
+                spec.mounts().as_deref().unwrap_or_default(),
+                bundle,
+                namespaces.has_own(libc::CLONE_NEWUSER),
+            )?,
             devices: linux.devices().clone().unwrap_or_default(),
             masked: paths("linux.maskedPaths", linux.masked_paths())?,
             read_only_paths: paths("linux.readonlyPaths", linux.readonly_paths())?,

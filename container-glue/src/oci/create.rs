@@ -205,8 +205,8 @@ impl Making {
         })?;
         drop(theirs);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
-        if let Some((uids, gids)) = &config.namespaces.maps {
-            for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
+        if let Some(maps) = &config.namespaces.maps {
+            for (file, map) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
                 let path = format!("/proc/{pid}/{file}");
                 std::fs::write(&path, map).map_err(|source| OciError::io("write", path, source))?;
             }

@@ -20,7 +20,7 @@ pub fn print() -> Result<(), OciError> {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": { "io.ownproc.version": env!("CARGO_PKG_VERSION"), "io.ownproc.rootfsPropagations": PROPAGATIONS.join(",") },
     });

@@ -21,6 +21,25 @@ pub const KINDS: [(&str, i32); 8] = [
     ("time", CLONE_NEWTIME),
 ];
 
+/// Lines of uid_map and gid_map (user_namespaces(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// uid_map.
+    pub uids: String,
+    /// gid_map.
+    pub gids: String,
+}
+
+impl Maps {
+    /// Checks `uidMappings` and `gidMappings` of an object of the configuration, `linux` or a mount.
+    pub fn new(field: &str, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<Self, OciError> {
+        Ok(Self {
+            uids: map(&format!("{field}.uidMappings"), uids)?,
+            gids: map(&format!("{field}.gidMappings"), gids)?,
+        })
+    }
+}
+
 /// Which namespaces the container has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {
@@ -28,8 +47,8 @@ pub struct Namespaces {
     pub new: i32,
     /// Those that are joined: `CLONE_NEW*` and the file.
     pub join: Vec<(i32, PathBuf)>,
-    /// Lines of uid_map and gid_map.
-    pub maps: Option<(String, String)>,
+    /// Of a new user namespace.
+    pub maps: Option<Maps>,
     /// Seconds and nanoseconds that the monotonic and the boot clock are ahead of the host's; `None`: both start at 0.
     pub offsets: Option<[(i64, u32); 2]>,
 }
@@ -67,14 +86,10 @@ impl Namespaces {
                     "a user namespace needs uidMappings and gidMappings",
                 ));
             }
-            found.maps = Some((
-                map("linux.uidMappings", uids.unwrap_or_default())?,
-                map("linux.gidMappings", gids.unwrap_or_default())?,
-            ));
+            found.maps = Some(Maps::new("linux", uids.unwrap_or_default(), gids.unwrap_or_default())?);
         } else if found.joined() & libc::CLONE_NEWUSER != 0 {
             // it has its maps; podman gives some all the same
-            map("linux.uidMappings", uids.unwrap_or_default())?;
-            map("linux.gidMappings", gids.unwrap_or_default())?;
+            Maps::new("linux", uids.unwrap_or_default(), gids.unwrap_or_default())?;
         } else if mapped(uids) || mapped(gids) {
             return Err(OciError::config("linux.uidMappings", "needs a user namespace in linux.namespaces"));
         }

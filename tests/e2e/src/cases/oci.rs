@@ -2,6 +2,7 @@
 
 mod bad;
 mod fields;
+mod mounts;
 mod podman;
 
 use std::process::{Command, Stdio};
@@ -31,6 +32,10 @@ pub const CASES: &[Row] = &[
     ("oci_hostile_roots", Nothing, bad::roots),
     ("oci_ns", Nothing, fields::ns),
     ("oci_joining", Nothing, fields::joining),
+    ("oci_mounts_owners", Nothing, mounts::owners),
+    ("oci_mounts_copied_up", Nothing, mounts::copies),
+    ("oci_mounts_whole_trees", Nothing, mounts::trees),
+    ("oci_mounts_propagation", Nothing, mounts::propagation),
     ("oci_events", Nothing, fields::events),
     ("oci_podman", Nothing, podman::podman),
 ];
