@@ -3,6 +3,7 @@
 //! `args` (what was typed) -> `bundle` (config.json read) -> `config` (checked, pure) -> `create` (the sequence; in the child
 //! `init`, `tree`, `process`) -> `start`. What is on disk of a container is in `store`.
 
+pub mod affinity;
 pub mod args;
 pub mod bundle;
 pub mod config;

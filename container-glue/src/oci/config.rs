@@ -44,6 +44,8 @@ pub struct Config {
     pub domainname: Option<String>,
     /// Of the root mount.
     pub propagation: Option<String>,
+    /// Argument of personality(2).
+    pub personality: Option<libc::c_ulong>,
     /// The process.
     pub process: Process,
     /// What it may call.
@@ -106,12 +108,27 @@ impl Config {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             propagation: linux.rootfs_propagation().clone().filter(|word| !word.is_empty()),
+            personality: personality(linux)?,
             process: Process::new(process)?,
             seccomp: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
             cgroup: cgroup(linux.cgroups_path().as_deref(), id, systemd)?,
             namespaces,
         })
     }
+}
+
+/// What personality(2) is to be called with.
+pub fn personality(linux: &oci_spec::runtime::Linux) -> Result<Option<libc::c_ulong>, OciError> {
+    use oci_spec::runtime::LinuxPersonalityDomain as Domain;
+    let Some(personality) = linux.personality() else { return Ok(None) };
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(OciError::config("linux.personality.flags", "no flags are known: leave them out"));
+    }
+    // linux/personality.h
+    Ok(Some(match personality.domain() {
+        Domain::PerLinux => 0,
+        Domain::PerLinux32 => 8,
+    }))
 }
 
 /// Fields that this runtime does not do yet: better an error than a container without them.

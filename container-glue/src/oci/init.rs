@@ -119,12 +119,23 @@ fn run(init: &Init<'_>, it: Prepared) -> Result<String, SetupError> {
             .step(|| "cannot run the hooks startContainer".to_owned())?;
     }
     let config = init.config;
+    take_personality(config.personality)?;
     let (pid, state) = (it.pid, it.state);
     process::become_it(&config.process, it.labels, &mut || seccomp(init, pid, &state))?;
     process::enter_cwd(&config.process)?;
     command::reset_signals(&SigSet::empty());
     let (_, reason) = it.program.execute();
     Ok(reason)
+}
+
+/// Before seccomp, which may forbid it.
+pub fn take_personality(personality: Option<libc::c_ulong>) -> Result<(), SetupError> {
+    let Some(personality) = personality else { return Ok(()) };
+    // SAFETY: an integer argument only.
+    if unsafe { libc::personality(personality) } >= 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error()).step(|| format!("cannot set linux.personality {personality:#x}"))
 }
 
 fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {

@@ -250,3 +250,25 @@ fn copying_up() {
     let bind = json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["tmpcopyup"]});
     assert!(with(bind).unwrap_err().contains("tmpfs"));
 }
+
+#[test]
+fn scheduling_and_personality() {
+    use serde_json::json;
+    let of = |key: &str, value: serde_json::Value| changed(|c| c["process"][key] = value);
+    let affinity = of("execCPUAffinity", json!({"initial": "0", "final": "1-2,4"})).unwrap().process.affinity;
+    assert_eq!(affinity.initial.unwrap().to_string(), "0");
+    assert_eq!(affinity.last.unwrap().to_string(), "1-2,4");
+    assert!(of("execCPUAffinity", json!({})).unwrap().process.affinity.last.is_none());
+    for bad in ["3-1", "8192", "99999999999999999999", "a", "1,,2"] {
+        let said = of("execCPUAffinity", json!({"final": bad})).map(|_| ()).unwrap_err();
+        assert!(said.contains("execCPUAffinity") || said.contains("CPU"), "{bad}: {said}");
+    }
+    let personality = |value: serde_json::Value| {
+        changed(|c| c["linux"]["personality"] = value).map(|config| config.personality)
+    };
+    assert_eq!(personality(json!({"domain": "LINUX"})).unwrap(), Some(0));
+    assert_eq!(personality(json!({"domain": "LINUX32", "flags": []})).unwrap(), Some(8));
+    assert!(personality(json!({"domain": "LINUX32", "flags": ["X"]})).unwrap_err().contains("personality"));
+    assert!(personality(json!({"domain": "BSD"})).is_err());
+    assert_eq!(changed(|_| {}).unwrap().personality, None);
+}

@@ -265,3 +265,69 @@ pub fn joining() -> Outcome {
     oci.run(&["delete", "--force", &first])?;
     oci.nothing_is_left()
 }
+
+/// What the kernel keeps for a process: its scheduling, its personality, and the CPUs of those that `exec` starts.
+pub fn process_settings() -> Outcome {
+    let script = "cat /proc/self/stat; ionice; uname -m; cat /proc/sys/kernel/domainname; \
+        grep Cpus_allowed_list /proc/self/status";
+    let oci = Oci::new("settings", &format!("({script}) >/out/new; mv /out/new /out/said; exec sleep 600"))?;
+    let id = oci.id.clone();
+    for applet in ["ionice", "uname", "mv"] {
+        std::os::unix::fs::symlink("busybox", oci.bundle.root().join("bin").join(applet))?;
+    }
+    let out = oci.bundle.dir.join("out");
+    std::fs::create_dir(&out)?;
+    oci.change(|config| {
+        config["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 5 });
+        config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 7 });
+        config["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": "1" });
+        config["linux"]["personality"] = json!({ "domain": "LINUX32" });
+        config["domainname"] = json!("of.its.own");
+        config["linux"]["resources"]["cpu"] = json!({ "cpus": "0-1" });
+        if let Some(all) = config["mounts"].as_array_mut() {
+            all.push(json!({ "destination": "/out", "type": "bind", "source": out, "options": ["bind"] }));
+        }
+    })?;
+    oci.leave(&["run", "--detach", &id])?;
+    super::eventually("it has said how it is", || Ok(out.join("said").exists()))?;
+    let first = std::fs::read_to_string(out.join("said"))?;
+    let more = oci.run(&["exec", &id, "sh", "-c", script])?;
+    for (said, cpus) in [(&first, "0-1"), (&more, "1")] {
+        let lines: Vec<&str> = said.lines().collect();
+        check_eq!(lines.len(), 5, "lines of {said}");
+        // proc_pid_stat(5), behind the name in brackets: nice is field 19, policy 41
+        let stat: Vec<&str> = lines[0].rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        check_eq!((stat.get(16), stat.get(38)), (Some(&"5"), Some(&"3")), "nice and policy in {}", lines[0]);
+        check_eq!(lines[1], "best-effort: prio 7", "I/O priority");
+        let machine = std::env::consts::ARCH;
+        check!(machine != "x86_64" || lines[2] == "i686", "machine of {machine}: {}", lines[2]);
+        check_eq!(lines[3], "of.its.own", "NIS domain");
+        check_eq!(lines[4].split_whitespace().nth(1), Some(cpus), "CPUs");
+    }
+    let process = oci.bundle.dir.join("process.json");
+    let mut asked: Value = serde_json::from_slice(&std::fs::read(oci.bundle.dir.join("config.json"))?)?;
+    let asked = &mut asked["process"];
+    for (field, cpus) in [("initial", "8000"), ("final", "8000")] {
+        asked["execCPUAffinity"] = json!({ field: cpus });
+        asked["args"] = json!(["true"]);
+        std::fs::write(&process, serde_json::to_vec(&asked)?)?;
+        let output = oci.output(&["exec", "--process", "process.json", &id])?;
+        check!(
+            output.code != 0 && output.stderr.contains(&format!("execCPUAffinity.{field}")),
+            "a CPU that is not there: {output:?}"
+        );
+    }
+    for (pointer, value, word) in [
+        ("personality", json!({ "domain": "LINUX", "flags": ["x"] }), "linux.personality.flags"),
+        ("intelRdt", json!({ "closID": "x" }), "linux.intelRdt"),
+        ("netDevices", json!({ "eth0": { "name": "e" } }), "linux.netDevices"),
+        ("memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "0" }), "linux.memoryPolicy"),
+    ] {
+        oci.change(|config| config["linux"][pointer] = value.clone())?;
+        let output = oci.output(&["create", &format!("{id}-2")])?;
+        check!(output.code != 0 && output.stderr.contains(word), "{pointer}: {output:?}");
+        oci.change(|config| config["linux"][pointer] = Value::Null)?;
+    }
+    oci.run(&["delete", "--force", &id])?;
+    oci.nothing_is_left()
+}
