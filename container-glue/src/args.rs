@@ -38,6 +38,10 @@ pub enum Verb {
     List(oci::ListArgs),
     /// A container's processes.
     Ps(oci::PsArgs),
+    /// What a container uses, and when its memory runs out, as lines of JSON.
+    Events(oci::EventsArgs),
+    /// Which namespaces two containers or processes share.
+    Ns(oci::NsArgs),
     /// Send a signal to a container.
     Kill(oci::KillArgs),
     /// Take a container away that has ended.

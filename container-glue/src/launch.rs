@@ -168,7 +168,7 @@ fn make(
         bundle: Bundle { path, spec: document },
         view: spec.view,
         hierarchies,
-        sources,
+        sources: Some(sources),
         console: relay.map(Relay::receiver).transpose()?,
         no_pivot: false,
         keep_keyring: false,

@@ -70,7 +70,8 @@ pub fn spawn(flags: i32, v2_group: Option<BorrowedFd<'_>>, child: impl FnOnce() 
     let mut args = clone_args();
     args.flags = u64::from((flags | libc::CLONE_PIDFD).cast_unsigned());
     args.pidfd = (&raw mut pidfd).addr() as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // a process that becomes its parent's sibling has that one's signal (clone(2))
+    args.exit_signal = if flags & libc::CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };
     if let Some(group) = v2_group {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(group.as_raw_fd().cast_unsigned());

@@ -3,25 +3,31 @@
 //! `args` (what was typed) -> `bundle` (config.json read) -> `config` (checked, pure) -> `create` (the sequence; in the child
 //! `init`, `tree`, `process`) -> `start`. What is on disk of a container is in `store`.
 
+pub mod affinity;
 pub mod args;
 pub mod bundle;
 pub mod config;
 pub mod console;
+pub mod copy_up;
 pub mod create;
+pub mod events;
 pub mod exec;
 pub mod extras;
 pub mod features;
 pub mod freezer;
 pub mod hooks;
 pub mod id;
+pub mod idmap;
 pub mod init;
 pub mod inspect;
+pub mod join;
 pub mod limits;
 pub mod log;
 pub mod process;
 pub mod relay;
 pub mod resources;
 pub mod seccomp;
+pub mod spaces;
 pub mod stop;
 pub mod store;
 pub mod template;
@@ -83,6 +89,9 @@ pub enum OciError {
     // podman and containerd look for these words
     #[error("container {0:?} does not exist")]
     NoContainer(String),
+    /// Neither a process nor a container.
+    #[error("{0:?} is no process, no container of this --root, and none that the ownproc daemon knows")]
+    Nobody(String),
     /// `--root` could have been prepared by someone else.
     #[error("--root {}: not a directory of this user's alone: remove it, or give another", .0.display())]
     UnsafeRoot(PathBuf),
@@ -154,6 +163,8 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
         Verb::State(args) => inspect::show(global, &args.id),
         Verb::List(args) => inspect::list(global, args),
         Verb::Ps(args) => inspect::ps(global, args),
+        Verb::Events(args) => events::show(global, args),
+        Verb::Ns(args) => spaces::show(global, args),
         Verb::Kill(args) => stop::kill(global, args),
         Verb::Delete(args) => stop::delete(global, args),
         Verb::Pause(args) => stop::pause(global, &args.id, true),

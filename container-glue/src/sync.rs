@@ -21,6 +21,11 @@ pub fn channel() -> io::Result<(Channel, Channel)> {
 }
 
 impl Channel {
+    /// Its descriptor.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+
     /// Sends one message.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
         let message = message.get(..LARGEST).unwrap_or(message);

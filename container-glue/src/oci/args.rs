@@ -159,6 +159,31 @@ pub struct PsArgs {
     pub options: Vec<String>,
 }
 
+/// `events`.
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+    /// What it uses now, and no more.
+    #[arg(long)]
+    pub stats: bool,
+    /// Time between two lines of what it uses: 5s, 100ms, 1m30s.
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub interval: String,
+    /// Name of the container.
+    pub id: String,
+}
+
+/// `ns`.
+#[derive(Clone, Debug, Args)]
+pub struct NsArgs {
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+    /// Name of a container, or number of a process.
+    pub a: String,
+    /// The other one.
+    pub b: String,
+}
+
 /// `exec`.
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {

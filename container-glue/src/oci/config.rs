@@ -44,6 +44,8 @@ pub struct Config {
     pub domainname: Option<String>,
     /// Of the root mount.
     pub propagation: Option<String>,
+    /// Argument of personality(2).
+    pub personality: Option<libc::c_ulong>,
     /// The process.
     pub process: Process,
     /// What it may call.
@@ -70,6 +72,9 @@ impl Config {
         let linux = spec.linux().as_ref().ok_or_else(|| OciError::config("linux", "missing"))?;
         not_yet(linux)?;
         let namespaces = Namespaces::new(linux)?;
+        if namespaces.joined() & libc::CLONE_NEWNS != 0 {
+            tree_of_others(spec, linux)?;
+        }
         let process = spec.process().as_ref().ok_or_else(|| OciError::config("process", "missing"))?;
         let paths = |field: &str, list: &Option<Vec<String>>| -> Result<Vec<PathBuf>, OciError> {
             list.iter().flatten().map(|path| inside(field, Path::new(path))).collect()
@@ -91,7 +96,11 @@ impl Config {
         Ok(Self {
             root: bundle.join(root.path()),
             read_only: root.readonly().unwrap_or(false),
-            mounts: mounts::all(spec.mounts().as_deref().unwrap_or_default(), bundle)?,
+            mounts: mounts::all(
+                spec.mounts().as_deref().unwrap_or_default(),
+                bundle,
+                namespaces.has_own(libc::CLONE_NEWUSER),
+            )?,
             devices: linux.devices().clone().unwrap_or_default(),
             masked: paths("linux.maskedPaths", linux.masked_paths())?,
             read_only_paths: paths("linux.readonlyPaths", linux.readonly_paths())?,
@@ -99,12 +108,27 @@ impl Config {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             propagation: linux.rootfs_propagation().clone().filter(|word| !word.is_empty()),
+            personality: personality(linux)?,
             process: Process::new(process)?,
             seccomp: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
             cgroup: cgroup(linux.cgroups_path().as_deref(), id, systemd)?,
             namespaces,
         })
     }
+}
+
+/// What personality(2) is to be called with.
+pub fn personality(linux: &oci_spec::runtime::Linux) -> Result<Option<libc::c_ulong>, OciError> {
+    use oci_spec::runtime::LinuxPersonalityDomain as Domain;
+    let Some(personality) = linux.personality() else { return Ok(None) };
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(OciError::config("linux.personality.flags", "no flags are known: leave them out"));
+    }
+    // linux/personality.h
+    Ok(Some(match personality.domain() {
+        Domain::PerLinux => 0,
+        Domain::PerLinux32 => 8,
+    }))
 }
 
 /// Fields that this runtime does not do yet: better an error than a container without them.
@@ -116,6 +140,36 @@ fn not_yet(linux: &oci_spec::runtime::Linux) -> Result<(), OciError> {
     ] {
         if there {
             return Err(OciError::config(field, "not supported: take it out"));
+        }
+    }
+    Ok(())
+}
+
+/// The tree of a mount namespace that is joined is there already, and not this container's to change.
+fn tree_of_others(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<(), OciError> {
+    fn any<T>(list: &Option<Vec<T>>) -> bool {
+        list.as_ref().is_some_and(|list| !list.is_empty())
+    }
+    if let Some(root) = spec.root()
+        && root.path() != Path::new("/")
+    {
+        return Err(OciError::config(
+            "root.path",
+            "is / where a mount namespace is joined, whose root it is",
+        ));
+    }
+    for (field, there) in [
+        ("root.readonly", spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true))),
+        ("mounts", any(spec.mounts())),
+        ("linux.devices", any(linux.devices())),
+        ("linux.maskedPaths", any(linux.masked_paths())),
+        ("linux.readonlyPaths", any(linux.readonly_paths())),
+        ("linux.sysctl", linux.sysctl().as_ref().is_some_and(|settings| !settings.is_empty())),
+        ("linux.rootfsPropagation", linux.rootfs_propagation().as_ref().is_some_and(|word| !word.is_empty())),
+    ] {
+        if there {
+            let reason = "changes the tree of the mount namespace that is joined: leave it out";
+            return Err(OciError::config(field, reason));
         }
     }
     Ok(())

@@ -6,7 +6,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Hooks, Spec};
 use ownproc::model::{ContainerName, PolicyChange, PolicyChoices};
 
@@ -16,6 +15,7 @@ use super::config::Config;
 use super::config::namespaces::CLONE_NEWTIME;
 use super::extras::Extras;
 use super::init::{self, Init, Order, Report};
+use super::join::Joined;
 use super::relay::{self, Relay};
 use super::store::{Entry, Group, Lock, Record, START, Store, identity};
 use super::tree::Sources;
@@ -53,8 +53,8 @@ pub struct Parts<'a> {
     pub view: PolicyChoices,
     /// Those in which it gets groups.
     pub hierarchies: &'a Hierarchies,
-    /// What was opened of the host.
-    pub sources: Sources,
+    /// What was opened of the host; `None` where a mount namespace is joined.
+    pub sources: Option<Sources>,
     /// Gets the terminal.
     pub console: Option<OwnedFd>,
     /// Enter the root without pivot_root.
@@ -162,7 +162,10 @@ fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Cre
     // before anything of the container exists: it outlives this process and must inherit nothing
     let mount = mount_point();
     let daemon = daemon::find_or_start(&mount, DaemonMode::Auto)?;
-    let sources = Sources::open(&config, false).map_err(|error| OciError::Setup(error.to_string()))?;
+    // a mount namespace that is joined has its root already
+    let sources = (config.namespaces.joined() & libc::CLONE_NEWNS == 0)
+        .then(|| Sources::open(&config, false).map_err(|error| OciError::Setup(error.to_string())))
+        .transpose()?;
     let console = match (relay, args.console_socket.as_deref()) {
         (_, Some(path)) => Some(console::connect(path)?),
         (Some(relay), None) if config.process.terminal => Some(relay.receiver()?),
@@ -251,7 +254,7 @@ impl Making {
         }
 
         time(config)?;
-        let join = joined(config)?;
+        let join = Joined::open(config)?;
         let (ours, theirs) = sync::channel().doing("make a socket pair")?;
         let leaves: Vec<_> = groups.leaves().collect();
         let state = {
@@ -268,8 +271,7 @@ impl Making {
         let v2_group = groups.v2_fd()?;
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
-        let mut sources = Some(sources);
-        let Child { pid, pidfd } = namespaces::spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
+        let Child { pid, pidfd } = join.spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
             let init = Init {
                 config,
                 hooks: hooks.as_ref(),
@@ -284,13 +286,12 @@ impl Making {
                 keep_keyring,
                 extras,
             };
-            sources.take().map_or(1, |sources| init::main(&init, sources))
-        })
-        .doing("start the container's process in new namespaces")?;
+            init::main(&init, sources)
+        })?;
         drop(theirs);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
-        if let Some((uids, gids)) = &config.namespaces.maps {
-            for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
+        if let Some(maps) = &config.namespaces.maps {
+            for (file, map) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
                 let path = format!("/proc/{pid}/{file}");
                 std::fs::write(&path, map).map_err(|source| OciError::io("write", path, source))?;
             }
@@ -435,22 +436,6 @@ fn time(config: &Config) -> Result<(), OciError> {
     } else {
         Err(OciError::config("linux.namespaces", "this kernel has no time namespaces"))
     }
-}
-
-/// Opens the namespaces that are joined; those that children are born into are joined here.
-fn joined(config: &Config) -> Result<Vec<(i32, OwnedFd)>, OciError> {
-    let mut found = Vec::new();
-    for (kind, path) in &config.namespaces.join {
-        let file =
-            std::fs::File::open(path).map_err(|source| OciError::io("join the namespace", path, source))?;
-        let file = OwnedFd::from(file);
-        if kind & (libc::CLONE_NEWPID | CLONE_NEWTIME) != 0 {
-            setns(&file, CloneFlags::from_bits_retain(*kind))
-                .doing(format!("join the namespace {}", path.display()))?;
-        }
-        found.push((*kind, file));
-    }
-    Ok(found)
 }
 
 fn view(spec: &Spec) -> Result<PolicyChoices, OciError> {

@@ -9,12 +9,12 @@ use oci_spec::runtime::{Capability, Process as OciProcess};
 use serde::{Deserialize, Serialize};
 
 use super::args::{ExecArgs, Global};
-use super::config::namespaces::CLONE_NEWTIME;
+use super::config::namespaces::KINDS;
 use super::config::process::Process;
 use super::process::{self, Labels};
 use super::seccomp::{self, Filter};
 use super::store::{Record, Status, Store};
-use super::{Doing, OciError, bundle, console, create, init, relay};
+use super::{Doing, OciError, affinity, bundle, config, console, create, init, relay};
 use crate::command::{self, Program};
 use crate::namespaces::{self, Child};
 use crate::rootfs::{SetupError, Step};
@@ -49,6 +49,7 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     }
     let linux = record.spec.linux().as_ref();
     let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
+    let personality = linux.map(config::personality).transpose()?.flatten();
     let console = match (&relay, args.console_socket.as_deref()) {
         (Some(relay), _) => Some(relay.receiver()?),
         (None, path) => path.map(console::connect).transpose()?,
@@ -61,7 +62,8 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let signals = Signals::block().doing("block signals")?;
     let (ours, theirs) = sync::channel().doing("make a socket pair")?;
     let (ready, go) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).doing("make a pipe")?;
-    let entered = Entered { process: &process, filter: filter.as_ref(), console: console.as_ref() };
+    let entered =
+        Entered { process: &process, filter: filter.as_ref(), personality, console: console.as_ref() };
     let Child { pid, pidfd } = {
         let child = || enter(&entered, container.as_fd(), flags, &theirs, &ready);
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
@@ -105,18 +107,8 @@ fn hear(channel: &Channel) -> Result<Option<OciError>, OciError> {
 
 /// The namespaces of the container's process that are not this program's.
 fn spaces(pid: i32) -> Result<i32, OciError> {
-    let kinds = [
-        ("user", libc::CLONE_NEWUSER),
-        ("ipc", libc::CLONE_NEWIPC),
-        ("uts", libc::CLONE_NEWUTS),
-        ("net", libc::CLONE_NEWNET),
-        ("pid", libc::CLONE_NEWPID),
-        ("mnt", libc::CLONE_NEWNS),
-        ("cgroup", libc::CLONE_NEWCGROUP),
-        ("time", CLONE_NEWTIME),
-    ];
     let mut flags = 0;
-    for (name, kind) in kinds {
+    for (name, kind) in KINDS {
         let link = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/{name}"));
         match (link("self"), link(&pid.to_string())) {
             (Ok(own), Ok(theirs)) if own != theirs => flags |= kind,
@@ -155,18 +147,29 @@ fn place(record: &Record, pid: i32) -> Result<(), OciError> {
 struct Entered<'a> {
     process: &'a Process,
     filter: Option<&'a Filter>,
+    personality: Option<libc::c_ulong>,
     console: Option<&'a OwnedFd>,
 }
 
 fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Channel, ready: &OwnedFd) -> i32 {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let mut word = [0];
-    // the container's groups hold it from here on
-    if !matches!(rustix::io::read(ready, &mut word), Ok(1)) {
-        return 1;
-    }
-    let why = match become_it(it, container, flags) {
-        Ok(program) => program.execute().1,
+    let placed = || {
+        if let Some(cpus) = &it.process.affinity.initial {
+            affinity::set(cpus)
+                .step(|| "cannot run on the CPUs of process.execCPUAffinity.initial".to_owned())?;
+        }
+        let mut word = [0];
+        Ok::<_, SetupError>(matches!(rustix::io::read(ready, &mut word), Ok(1)))
+    };
+    let become_it = || match placed() {
+        // the container's groups hold it from here on
+        Ok(true) => become_it(it, container, flags).map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let why = match become_it() {
+        Ok(None) => return 1,
+        Ok(Some(program)) => program.execute().1,
         Err(error) => error.to_string(),
     };
     if let Ok(message) = serde_json::to_vec(&Report::Failed(why)) {
@@ -176,6 +179,9 @@ fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Chan
 }
 
 fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<Program, SetupError> {
+    if let Some(cpus) = &it.process.affinity.last {
+        affinity::set(cpus).step(|| "cannot run on the CPUs of process.execCPUAffinity.final".to_owned())?;
+    }
     let labels = Labels::open(it.process)?;
     // all in one call: the user namespace decides what the others may be entered with
     setns(container, CloneFlags::from_bits_retain(flags & !libc::CLONE_NEWPID))
@@ -189,6 +195,7 @@ fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<
     process::enter_cwd(it.process)?;
     let program = Program::new(it.process.args.clone(), it.process.env.clone());
     program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
+    init::take_personality(it.personality)?;
     process::become_it(it.process, &labels, &mut || match it.filter {
         // a listener was handed out once, when the container was made: none is asked for here
         Some(filter) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),

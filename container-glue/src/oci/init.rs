@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 use oci_spec::runtime::Hooks;
@@ -18,6 +18,7 @@ use super::config::process::Process;
 use super::console::Console;
 use super::extras::{Extras, Stdio};
 use super::hooks;
+use super::join::Joined;
 use super::process::{self, Labels};
 use super::tree::{Sources, Tree};
 use crate::LAUNCHER_FAILED;
@@ -70,8 +71,8 @@ pub struct Init<'a> {
     pub console: Option<&'a OwnedFd>,
     /// Gets the descriptor of seccomp's notifications.
     pub listener: Option<&'a OwnedFd>,
-    /// `CLONE_NEW*` and the open file of those that are joined.
-    pub join: &'a [(i32, OwnedFd)],
+    /// Namespaces that are joined.
+    pub join: &'a Joined,
     /// --no-pivot
     pub no_pivot: bool,
     /// --no-new-keyring
@@ -91,7 +92,7 @@ struct Prepared {
 }
 
 /// Runs as the container's first process; does not return unless it failed, with the exit code.
-pub fn main(init: &Init<'_>, sources: Sources) -> i32 {
+pub fn main(init: &Init<'_>, sources: Option<Sources>) -> i32 {
     let prepared = match prepare(init, sources) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -142,10 +143,21 @@ fn run(init: &Init<'_>, it: &Prepared, mask: &SigSet) -> Result<(i32, String), S
             .step(|| "cannot run the hooks startContainer".to_owned())?;
     }
     let config = init.config;
+    take_personality(config.personality)?;
     process::become_it(&config.process, &it.labels, &mut || seccomp(init, it.pid, &it.state))?;
     process::enter_cwd(&config.process)?;
     command::reset_signals(mask);
     Ok(it.program.execute())
+}
+
+/// Before seccomp, which may forbid it.
+pub fn take_personality(personality: Option<libc::c_ulong>) -> Result<(), SetupError> {
+    let Some(personality) = personality else { return Ok(()) };
+    // SAFETY: an integer argument only.
+    if unsafe { libc::personality(personality) } >= 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error()).step(|| format!("cannot set linux.personality {personality:#x}"))
 }
 
 fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {
@@ -172,7 +184,7 @@ fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {
     .step(|| "cannot hand out linux.seccomp.listenerPath's descriptor".to_owned())
 }
 
-fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
+fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupError> {
     // it ends with its maker, until that has written down that it is there
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step(|| "cannot bind the container's life to its maker's".to_owned())?;
@@ -181,17 +193,10 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe))
             .step(|| "cannot hear from the maker".to_owned());
     };
-    if config.namespaces.new_user() {
+    if config.namespaces.has_own(libc::CLONE_NEWUSER) {
         become_root()?;
     }
-    for (kind, file) in init
-        .join
-        .iter()
-        .filter(|(kind, _)| kind & (libc::CLONE_NEWPID | super::config::namespaces::CLONE_NEWTIME) == 0)
-    {
-        setns(file.as_fd(), CloneFlags::from_bits_retain(*kind))
-            .step(|| format!("cannot join the namespace {kind:#x} of linux.namespaces"))?;
-    }
+    init.join.late()?;
     if config.namespaces.new & libc::CLONE_NEWCGROUP != 0 {
         // now that the groups hold this process, so that they are the roots of its cgroup namespace
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "cannot make a cgroup namespace".to_owned())?;
@@ -207,12 +212,19 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
     }
     let state = (init.state)(pid);
     let labels = Labels::open(&config.process)?;
-    let files = VirtualFiles::open(&files)?;
+    // one that joins a mount namespace has the files that are there
     let memory = init.extras.and_then(|extras| extras.limits.memory);
-    let tree = Tree::build(config, sources, init.groups, &files, memory)?;
-    drop(files);
+    let tree = match sources {
+        Some(sources) => {
+            Some(Tree::build(config, sources, init.groups, &VirtualFiles::open(&files)?, memory)?)
+        }
+        None => None,
+    };
     session(init.extras)?;
-    let console = terminal(&config.process, init.console, Some(&tree))?;
+    let mut console = None;
+    if let Some(tree) = &tree {
+        console = terminal(&config.process, init.console, Some(tree))?;
+    }
     if init.hooks.is_some() {
         send(init.channel, &Report::Mounted);
         if order(init.channel).is_none() {
@@ -225,7 +237,13 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
             .map_err(|error| io::Error::other(error.to_string()))
             .step(|| "cannot run the hooks createContainer".to_owned())?;
     }
-    tree.enter(init.no_pivot)?;
+    match tree {
+        Some(tree) => tree.enter(init.no_pivot)?,
+        None => {
+            init.join.mount()?;
+            console = terminal(&config.process, init.console, None)?;
+        }
+    }
     if !init.keep_keyring {
         process::new_keyring();
     }

@@ -34,7 +34,7 @@ pub fn state(record: &Record, status: Status) -> Value {
 }
 
 /// Prints, and does without where nobody reads any more.
-fn print(text: &str) -> Result<(), OciError> {
+pub fn print(text: &str) -> Result<(), OciError> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).doing("write to stdout"),
         _ => Ok(()),

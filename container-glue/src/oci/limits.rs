@@ -11,7 +11,7 @@ use super::store::Group;
 use super::{Doing, OciError};
 
 /// The group of a controller, by its name on v2 (`io` is v1's blkio; `cgroup` is what every v2 group has).
-fn group_of<'a>(groups: &'a [Group], controller: &str) -> Option<&'a Group> {
+pub fn group_of<'a>(groups: &'a [Group], controller: &str) -> Option<&'a Group> {
     let v1 = if controller == "io" { "blkio" } else { controller };
     let has = |group: &&Group, name: &str| group.controllers.iter().any(|other| other == name);
     groups.iter().find(|group| !group.v2 && has(group, v1)).or_else(|| {

@@ -11,6 +11,7 @@ use rustix::mount::MountAttrFlags;
 use super::config::Config;
 use super::config::mounts::{Attributes, Kind, Mount, propagation};
 use super::console::Console;
+use super::{copy_up, idmap};
 use crate::groups::Hierarchy;
 use crate::rootfs::mounts::{self, Opt};
 use crate::rootfs::resolve::{Root, is_directory};
@@ -63,7 +64,11 @@ impl Sources {
             mounts::open_host(path).and_then(|found| mounts::copy(&found, recursive)).step(what)
         };
         let binds = config.mounts.iter().map(|mount| match &mount.kind {
-            Kind::Bind { source, recursive } => copy(source, *recursive, "the source of a mount").map(Some),
+            Kind::Bind { source, recursive } => {
+                let copy = copy(source, *recursive, "the source of a mount")?;
+                idmap::apply(config, mount, &copy)?;
+                Ok(Some(copy))
+            }
             _ => Ok(None),
         });
         let root = if layer { None } else { Some(copy(&config.root, true, "the root (root.path)")?) };
@@ -71,7 +76,7 @@ impl Sources {
             return Err(io::Error::from(io::ErrorKind::NotADirectory))
                 .step(|| format!("cannot use {} as the root", config.root.display()));
         }
-        let nodes = if config.namespaces.new_user() {
+        let nodes = if config.namespaces.has_own(libc::CLONE_NEWUSER) {
             let defaults = DEVICES.iter().map(|(name, ..)| Path::new("/dev").join(name));
             let all = defaults.chain(config.devices.iter().map(|device| device.path().clone()));
             let node = |path: PathBuf| Ok((path.clone(), copy(&path, false, "a device")?));
@@ -186,7 +191,16 @@ impl<'a> Tree<'a> {
                 let read_only = mount.attributes.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
                 return cgroupfs::mount_at(&self.root, at, &place, groups, read_only);
             }
-            (Kind::New(kind), _) => fresh(kind, mount).or_else(|error| long_options(kind, mount, error))?,
+            (Kind::New(kind), _) => {
+                let made = fresh(kind, mount).or_else(|error| long_options(kind, mount, error))?;
+                if mount.copy_up {
+                    copy_up::copy(&place, &made).step(|| {
+                        format!("cannot copy what lies at /{} of the container (tmpcopyup)", at.display())
+                    })?;
+                    change(&made, mount.attributes, false).step(what)?;
+                }
+                made
+            }
             (Kind::Bind { .. }, Some(copy)) => {
                 match change(&copy, mount.attributes, false) {
                     // before Linux 5.12 an attached mount alone can be changed
@@ -203,7 +217,10 @@ impl<'a> Tree<'a> {
             mounts::set_attributes(&made, mount.attributes.set)?;
         }
         if matches!(mount.kind, Kind::Bind { .. }) {
-            cut_off(&made, from_host(self.config))?;
+            // what asks for both directions stays one of the host's, as far as that is shared itself
+            if !mount.to_host(self.config) {
+                cut_off(&made, from_host(self.config))?;
+            }
         }
         for flags in &mount.propagation {
             rustix::mount::mount_change(mounts::proc_path(&made), *flags).step(what)?;
@@ -235,7 +252,7 @@ impl<'a> Tree<'a> {
         // O_PATH descriptors cannot be made entries in on every kernel: open it anew, by the descriptor
         let dev = rustix::fs::openat(&dev, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .step(|| "cannot open /dev of the container".to_owned())?;
-        if self.config.namespaces.new_user() {
+        if self.config.namespaces.has_own(libc::CLONE_NEWUSER) {
             for (path, node) in nodes {
                 mounts::attach(node, &self.root.file(path)?)?;
             }
@@ -365,7 +382,21 @@ fn from_host(config: &Config) -> bool {
         })
 }
 
-/// What comes from the host reaches the container where that is asked for; nothing goes the other way.
+impl Mount {
+    /// Whether what the container mounts below it appears on the host as well: said by the mount and by
+    /// rootfsPropagation. Never from a user namespace, where the host's rights end.
+    fn to_host(&self, config: &Config) -> bool {
+        use rustix::mount::MountPropagationFlags as Flags;
+        let shared = config.propagation.as_deref().is_some_and(|word| word.ends_with("shared"));
+        let last = self.propagation.last();
+        shared
+            && last.is_some_and(|flags| flags.contains(Flags::SHARED))
+            && !config.namespaces.has_own(libc::CLONE_NEWUSER)
+    }
+}
+
+/// What comes from the host reaches the container where that is asked for; nothing goes the other way but by
+/// [`Mount::to_host`].
 fn set_propagation(config: &Config) -> Result<(), SetupError> {
     let root = mounts::open_host(Path::new("/")).step(|| "cannot open /".to_owned())?;
     cut_off(&root, from_host(config))
@@ -389,7 +420,10 @@ fn fresh(kind: &str, mount: &Mount) -> Result<OwnedFd, SetupError> {
             None => Opt::Flag(option),
         })
         .collect();
-    mounts::filesystem_from(kind, &mount.source, &options, mount.attributes.set)
+    let mut attributes = mount.attributes.set;
+    // filled first
+    attributes.set(mounts::RDONLY, attributes.contains(mounts::RDONLY) && !mount.copy_up);
+    mounts::filesystem_from(kind, &mount.source, &options, attributes)
 }
 
 /// fsconfig(2) takes values of 255 bytes at most, overlay's lower directories are longer: such a one is mounted by

@@ -126,6 +126,11 @@ pub fn change(mount: &OwnedFd, set: MountAttrFlags, clear: MountAttrFlags, below
         propagation: 0,
         userns_fd: 0,
     };
+    set_attr(mount, &attr, below)
+}
+
+/// mount_setattr(2) with all that it can change.
+pub fn set_attr(mount: &OwnedFd, attr: &libc::mount_attr, below: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if below { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: attr is a valid mount_attr of the size given, and the empty path is NUL-terminated.
     let result = unsafe {
@@ -134,7 +139,7 @@ pub fn change(mount: &OwnedFd, set: MountAttrFlags, clear: MountAttrFlags, below
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

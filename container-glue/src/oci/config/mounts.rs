@@ -6,6 +6,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 use super::super::OciError;
 use super::inside;
+use super::namespaces::Maps;
 
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,19 @@ pub struct Mount {
     pub propagation: Vec<MountPropagationFlags>,
     /// The filesystem's own: `key` or `key=value`.
     pub data: Vec<String>,
+    /// Owners of its files that differ from those on disk.
+    pub idmap: Option<IdMap>,
+    /// A tmpfs that begins with what lies at its place in the root.
+    pub copy_up: bool,
+}
+
+/// Owners as the mount shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// From the ids on disk to those of the host; `None`: as the container's user namespace has them.
+    pub maps: Option<Maps>,
+    /// Also of the mounts below it.
+    pub recursive: bool,
 }
 
 /// Changes of a mount's attributes.
@@ -108,22 +122,30 @@ pub fn propagation(word: &str) -> Option<MountPropagationFlags> {
     of(word).or_else(|| Some(of(word.strip_prefix('r')?)? | MountPropagationFlags::REC))
 }
 
-/// Checks all of them; relative sources lie in the bundle.
-pub fn all(mounts: &[oci_spec::runtime::Mount], bundle: &Path) -> Result<Vec<Mount>, OciError> {
-    mounts.iter().enumerate().map(|(index, mount)| one(mount, &format!("mounts[{index}]"), bundle)).collect()
+/// Checks all of them; relative sources lie in the bundle. `in_user`: the container has a user namespace.
+pub fn all(
+    mounts: &[oci_spec::runtime::Mount],
+    bundle: &Path,
+    in_user: bool,
+) -> Result<Vec<Mount>, OciError> {
+    let one = |(index, mount)| one(mount, &format!("mounts[{index}]"), bundle, in_user);
+    mounts.iter().enumerate().map(one).collect()
 }
 
-fn one(mount: &oci_spec::runtime::Mount, field: &str, bundle: &Path) -> Result<Mount, OciError> {
+fn one(
+    mount: &oci_spec::runtime::Mount,
+    field: &str,
+    bundle: &Path,
+    in_user: bool,
+) -> Result<Mount, OciError> {
     let destination = inside(&format!("{field}.destination"), mount.destination())?;
     if destination.as_os_str().is_empty() {
         return Err(OciError::config(field, "the destination is the root itself: set root.path"));
     }
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(OciError::config(field, "idmapped mounts are not supported yet: take out the mappings"));
-    }
     let typ = mount.typ().as_deref().unwrap_or("none");
     let source = mount.source().as_ref().map(|path| path.to_string_lossy().into_owned());
     let (mut attributes, mut recursive) = (Attributes::NONE, Attributes::NONE);
+    let (mut mapped, mut copy_up) = (None, false);
     let (mut flags, mut data, mut bind) = (Vec::new(), Vec::new(), (typ == "bind").then_some(false));
     for option in mount.options().iter().flatten() {
         let attribute = |word: &str| ATTRIBUTES.iter().find(|(name, ..)| *name == word);
@@ -131,11 +153,13 @@ fn one(mount: &oci_spec::runtime::Mount, field: &str, bundle: &Path) -> Result<M
             "" => {}
             "bind" => bind = Some(bind.unwrap_or(false)),
             "rbind" => bind = Some(true),
-            "idmap" | "ridmap" => {
-                return Err(OciError::config(field, "idmapped mounts are not supported yet: take out idmap"));
-            }
-            "tmpcopyup" | "remount" => {
-                return Err(OciError::config(field, format!("{option} is not supported yet: take it out")));
+            "idmap" | "ridmap" => mapped = Some(option == "ridmap"),
+            "tmpcopyup" => copy_up = true,
+            "remount" => {
+                return Err(OciError::config(
+                    field,
+                    "remount is not supported: give the mount these options itself",
+                ));
             }
             word if NOTHING.contains(&word) => {}
             word => {
@@ -165,8 +189,43 @@ fn one(mount: &oci_spec::runtime::Mount, field: &str, bundle: &Path) -> Result<M
         (None, "none" | "") => return Err(OciError::config(field, "no type, and neither bind nor rbind")),
         (None, typ) => Kind::New(typ.to_owned()),
     };
+    if copy_up && kind != Kind::New("tmpfs".to_owned()) {
+        return Err(OciError::config(field, "tmpcopyup is an option of tmpfs alone"));
+    }
+    let idmap = idmap(mount, field, mapped, &kind, in_user)?;
     let source = source.unwrap_or_else(|| typ.to_owned());
-    Ok(Mount { destination, kind, source, attributes, recursive, propagation: flags, data })
+    Ok(Mount { destination, kind, source, attributes, recursive, propagation: flags, data, idmap, copy_up })
+}
+
+/// `mapped`: by a word among the options, with the mounts below it or without.
+fn idmap(
+    mount: &oci_spec::runtime::Mount,
+    field: &str,
+    mapped: Option<bool>,
+    kind: &Kind,
+    in_user: bool,
+) -> Result<Option<IdMap>, OciError> {
+    let list = |list: &Option<Vec<_>>| list.clone().unwrap_or_default();
+    let (uids, gids) = (list(mount.uid_mappings()), list(mount.gid_mappings()));
+    if mapped.is_none() && uids.is_empty() && gids.is_empty() {
+        return Ok(None);
+    }
+    let Kind::Bind { recursive, .. } = kind else {
+        return Err(OciError::config(
+            field,
+            "the owners of a bind mount's files can be mapped, of no other's",
+        ));
+    };
+    let maps = match (uids.is_empty(), gids.is_empty()) {
+        (true, true) if in_user => None,
+        (true, true) => {
+            let reason = "idmap needs uidMappings and gidMappings of the mount, or a user namespace in linux.namespaces";
+            return Err(OciError::config(field, reason));
+        }
+        (false, false) => Some(Maps::new(field, &uids, &gids)?),
+        _ => return Err(OciError::config(field, "has one of uidMappings and gidMappings: give both")),
+    };
+    Ok(Some(IdMap { maps, recursive: mapped.unwrap_or(*recursive) }))
 }
 
 /// Every option that is understood of any mount.
@@ -174,7 +233,7 @@ pub fn names() -> Vec<String> {
     let attributes = ATTRIBUTES.iter().flat_map(|(name, ..)| [(*name).to_owned(), format!("r{name}")]);
     let propagation = PROPAGATION.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("r{name}")]);
     let mut all: Vec<String> = attributes.chain(propagation).collect();
-    all.extend(["bind", "rbind"].map(str::to_owned));
+    all.extend(["bind", "rbind", "idmap", "ridmap", "tmpcopyup"].map(str::to_owned));
     all.extend(NOTHING.iter().map(|name| (*name).to_owned()));
     all.sort();
     all

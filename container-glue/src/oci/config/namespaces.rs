@@ -9,6 +9,37 @@ use super::super::OciError;
 /// `CLONE_NEWTIME` of linux/sched.h, which libc has not.
 pub const CLONE_NEWTIME: i32 = 0x80;
 
+/// All kinds, by their names in /proc/PID/ns, with their `CLONE_NEW*`.
+pub const KINDS: [(&str, i32); 8] = [
+    ("user", libc::CLONE_NEWUSER),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("net", libc::CLONE_NEWNET),
+    ("pid", libc::CLONE_NEWPID),
+    ("mnt", libc::CLONE_NEWNS),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", CLONE_NEWTIME),
+];
+
+/// Lines of uid_map and gid_map (user_namespaces(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// uid_map.
+    pub uids: String,
+    /// gid_map.
+    pub gids: String,
+}
+
+impl Maps {
+    /// Checks `uidMappings` and `gidMappings` of an object of the configuration, `linux` or a mount.
+    pub fn new(field: &str, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<Self, OciError> {
+        Ok(Self {
+            uids: map(&format!("{field}.uidMappings"), uids)?,
+            gids: map(&format!("{field}.gidMappings"), gids)?,
+        })
+    }
+}
+
 /// Which namespaces the container has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {
@@ -16,8 +47,8 @@ pub struct Namespaces {
     pub new: i32,
     /// Those that are joined: `CLONE_NEW*` and the file.
     pub join: Vec<(i32, PathBuf)>,
-    /// Lines of uid_map and gid_map.
-    pub maps: Option<(String, String)>,
+    /// Of a new user namespace.
+    pub maps: Option<Maps>,
     /// Seconds and nanoseconds that the monotonic and the boot clock are ahead of the host's; `None`: both start at 0.
     pub offsets: Option<[(i64, u32); 2]>,
 }
@@ -34,19 +65,13 @@ impl Namespaces {
             }
             match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
                 None => found.new |= kind,
-                Some(_) if kind == libc::CLONE_NEWNS || kind == libc::CLONE_NEWUSER => {
-                    return Err(OciError::config(
-                        field,
-                        format!("a {name} namespace cannot be joined yet: leave out its path"),
-                    ));
-                }
                 Some(path) if !path.is_absolute() => {
                     return Err(OciError::config(field, format!("{}: not absolute", path.display())));
                 }
                 Some(path) => found.join.push((kind, path.clone())),
             }
         }
-        if found.new & libc::CLONE_NEWNS == 0 {
+        if !found.has_own(libc::CLONE_NEWNS) {
             return Err(OciError::config(
                 field,
                 "a mount namespace is needed: the host's mounts are not to be changed",
@@ -61,12 +86,18 @@ impl Namespaces {
                     "a user namespace needs uidMappings and gidMappings",
                 ));
             }
-            found.maps = Some((
-                map("linux.uidMappings", uids.unwrap_or_default())?,
-                map("linux.gidMappings", gids.unwrap_or_default())?,
-            ));
+            found.maps = Some(Maps::new("linux", uids.unwrap_or_default(), gids.unwrap_or_default())?);
+        } else if found.joined() & libc::CLONE_NEWUSER != 0 {
+            // it has its maps; podman gives some all the same
+            Maps::new("linux", uids.unwrap_or_default(), gids.unwrap_or_default())?;
         } else if mapped(uids) || mapped(gids) {
             return Err(OciError::config("linux.uidMappings", "needs a user namespace in linux.namespaces"));
+        }
+        if found.joined() & libc::CLONE_NEWNS != 0 && found.new & libc::CLONE_NEWUSER != 0 {
+            return Err(OciError::config(
+                field,
+                "a new user namespace has no rights over a mount namespace that is joined: join its user namespace, too",
+            ));
         }
         found.offsets = found.clocks(linux)?;
         Ok(found)
@@ -102,11 +133,6 @@ impl Namespaces {
     /// Whether a kind of namespace is not the host's.
     pub fn has_own(&self, kind: i32) -> bool {
         (self.new | self.joined()) & kind != 0
-    }
-
-    /// Whether a new user namespace is made.
-    pub fn new_user(&self) -> bool {
-        self.new & libc::CLONE_NEWUSER != 0
     }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use caps::Capability as Cap;
 use oci_spec::runtime::{Capabilities, IOPriorityClass, LinuxSchedulerPolicy, PosixRlimitType};
+use ownproc::model::CpuSet;
 
 use super::super::OciError;
 
@@ -66,6 +67,17 @@ pub struct Process {
     pub io_priority: Option<u32>,
     /// See [`Scheduling`].
     pub scheduler: Option<Scheduling>,
+    /// See [`Affinity`].
+    pub affinity: Affinity,
+}
+
+/// The CPUs of a process that `exec` starts; the container's first process has those of its groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Until the container's groups hold it.
+    pub initial: Option<CpuSet>,
+    /// From then on; without it the kernel decides.
+    pub last: Option<CpuSet>,
 }
 
 /// struct sched_attr of sched_setattr(2).
@@ -104,9 +116,6 @@ impl Process {
         if oom.is_some_and(|score| !(-1000..=1000).contains(&score)) {
             return Err(OciError::config("process.oomScoreAdj", "is -1000 to 1000"));
         }
-        if process.exec_cpu_affinity().is_some() {
-            return Err(OciError::config("process.execCPUAffinity", "not supported yet: take it out"));
-        }
         let user = process.user();
         let label = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
         let side = |length: u64| u16::try_from(length).unwrap_or(u16::MAX);
@@ -128,6 +137,7 @@ impl Process {
             oom_score_adj: oom,
             io_priority: process.io_priority().as_ref().map(io_priority).transpose()?,
             scheduler: process.scheduler().as_ref().map(scheduling).transpose()?,
+            affinity: process.exec_cpu_affinity().as_ref().map(affinity).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -198,6 +208,18 @@ fn io_priority(priority: &oci_spec::runtime::LinuxIOPriority) -> Result<u32, Oci
     let level = u32::try_from(priority.priority()).ok().filter(|level| *level < 8);
     let level = level.ok_or_else(|| OciError::config("process.ioPriority.priority", "is 0 to 7"))?;
     Ok(class << 13 | level)
+}
+
+fn affinity(affinity: &oci_spec::runtime::ExecCPUAffinity) -> Result<Affinity, OciError> {
+    let cpus = |field: &str, list: &Option<String>| {
+        let list = list.as_deref().filter(|list| !list.is_empty());
+        let parse = |list| CpuSet::parse(list).map_err(|error| OciError::config(field, error.to_string()));
+        list.map(parse).transpose()
+    };
+    Ok(Affinity {
+        initial: cpus("process.execCPUAffinity.initial", affinity.initial())?,
+        last: cpus("process.execCPUAffinity.final", affinity.cpu_affinity_final())?,
+    })
 }
 
 fn scheduling(scheduler: &oci_spec::runtime::Scheduler) -> Result<Scheduling, OciError> {

@@ -56,7 +56,7 @@ fn the_template_is_a_configuration() {
     let config = changed(|_| {}).unwrap();
     assert_eq!(config.root, Path::new("/bundle/rootfs"));
     assert_eq!(config.cgroup, Path::new("ownproc/id"));
-    assert!(config.namespaces.has_own(libc::CLONE_NEWPID) && !config.namespaces.new_user());
+    assert!(config.namespaces.has_own(libc::CLONE_NEWPID) && !config.namespaces.has_own(libc::CLONE_NEWUSER));
     assert!(config.mounts.iter().any(|mount| mount.destination == Path::new("proc")));
     assert_eq!(config.process.umask, 0o022);
 }
@@ -67,8 +67,7 @@ fn what_is_not_supported_is_named() {
     let said = |change: &dyn Fn(&mut serde_json::Value)| changed(change).map(|_| ()).unwrap_err();
     assert!(said(&|c| c["windows"] = json!({})).contains("windows"));
     assert!(said(&|c| c["linux"]["intelRdt"] = json!({})).contains("linux.intelRdt"));
-    assert!(said(&|c| c["mounts"][0]["options"] = json!(["idmap"])).contains("mounts[0]"));
-    assert!(said(&|c| c["mounts"][0]["options"] = json!(["tmpcopyup"])).contains("tmpcopyup"));
+    assert!(said(&|c| c["mounts"][0]["options"] = json!(["remount"])).contains("mounts[0]"));
     assert!(
         said(&|c| c["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 1}})).contains("time namespace")
     );
@@ -90,7 +89,7 @@ fn maps_do_not_overlap() {
     };
     let line = |inside: u32, outside: u32, size: u32| json!({"containerID": inside, "hostID": outside, "size": size});
     let config = with(json!([line(0, 100_000, 10), line(10, 1000, 1)])).unwrap();
-    assert_eq!(config.namespaces.maps.unwrap().0, "0 100000 10\n10 1000 1\n");
+    assert_eq!(config.namespaces.maps.unwrap().uids, "0 100000 10\n10 1000 1\n");
     for bad in [
         json!([]),
         json!([line(0, 1000, 0)]),
@@ -135,4 +134,141 @@ fn settings_of_the_host_are_refused() {
     for bad in ["vm.swappiness", "kernel.panic", "net/../kernel/panic", "fs.file-max", ""] {
         assert!(with(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn joining() {
+    use serde_json::json;
+    let with = |namespaces: serde_json::Value, change: &dyn Fn(&mut serde_json::Value)| {
+        changed(|c| {
+            c["linux"]["namespaces"] = namespaces;
+            c.as_object_mut().unwrap().remove("hostname");
+            change(c);
+        })
+    };
+    let user = json!({"type": "user", "path": "/proc/7/ns/user"});
+    let mount = json!({"type": "mount", "path": "/proc/7/ns/mnt"});
+    let config = with(json!([{"type": "mount"}, user]), &|_| {}).unwrap();
+    assert!(config.namespaces.has_own(libc::CLONE_NEWUSER) && config.namespaces.maps.is_none());
+    // podman's dummy map
+    let line = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let mapped = |c: &mut serde_json::Value| {
+        c["linux"]["uidMappings"] = line.clone();
+        c["linux"]["gidMappings"] = line.clone();
+    };
+    assert!(with(json!([{"type": "mount"}, user]), &mapped).unwrap().namespaces.maps.is_none());
+    let bare = |c: &mut serde_json::Value| {
+        c["root"] = json!({"path": "/"});
+        for field in ["maskedPaths", "readonlyPaths"] {
+            c["linux"].as_object_mut().unwrap().remove(field);
+        }
+        c.as_object_mut().unwrap().remove("mounts");
+    };
+    let config = with(json!([mount, user]), &bare).unwrap();
+    assert_eq!(config.namespaces.joined(), libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
+    let said = |namespaces: serde_json::Value, change: &dyn Fn(&mut serde_json::Value)| {
+        with(namespaces, change).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(said(json!([mount]), &|_| {}).contains("root.path"));
+    for (field, value) in [
+        ("mounts", json!([{"destination": "/x", "type": "tmpfs"}])),
+        ("root", json!({"path": "/", "readonly": true})),
+    ] {
+        let reason = said(json!([mount]), &|c| {
+            bare(c);
+            c[field] = value.clone();
+        });
+        assert!(reason.contains(field) && reason.contains("joined"), "{reason}");
+    }
+    let both = json!([mount, {"type": "user"}]);
+    let reason = said(both, &|c| {
+        bare(c);
+        mapped(c);
+    });
+    assert!(reason.contains("join its user namespace"), "{reason}");
+    assert!(said(json!([{"type": "mount", "path": "relative"}]), &bare).contains("not absolute"));
+    assert!(said(json!([mount, {"type": "mount"}]), &bare).contains("twice"));
+}
+
+#[test]
+fn mounts_with_owners_of_their_own() {
+    use serde_json::json;
+    let with = |mount: serde_json::Value, user: bool| {
+        changed(|c| {
+            c["mounts"] = json!([mount]);
+            if user {
+                c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                let all = json!([{"containerID": 0, "hostID": 7, "size": 9}]);
+                c["linux"]["uidMappings"] = all.clone();
+                c["linux"]["gidMappings"] = all;
+            }
+        })
+        .map(|config| config.mounts[0].idmap.clone())
+    };
+    let line = |inside: u32| json!([{"containerID": inside, "hostID": 1000, "size": 2}]);
+    let bind = |options: &[&str], uids: serde_json::Value, gids: serde_json::Value| {
+        let mut mount = json!({"destination": "/x", "type": "bind", "source": "/y", "options": options});
+        if !uids.is_null() {
+            mount["uidMappings"] = uids;
+        }
+        if !gids.is_null() {
+            mount["gidMappings"] = gids;
+        }
+        mount
+    };
+    let none = serde_json::Value::Null;
+    assert_eq!(with(bind(&["rbind"], none.clone(), none.clone()), true).unwrap(), None);
+    let own = with(bind(&["rbind", "ridmap"], line(0), line(5)), false).unwrap().unwrap();
+    assert_eq!(own.maps.as_ref().unwrap().gids, "5 1000 2\n");
+    assert!(own.recursive);
+    // as recursive as the bind where no word says so
+    assert!(with(bind(&["rbind"], line(0), line(0)), false).unwrap().unwrap().recursive);
+    assert!(!with(bind(&["rbind", "idmap"], line(0), line(0)), false).unwrap().unwrap().recursive);
+    // the container's own maps
+    assert_eq!(with(bind(&["bind", "idmap"], none.clone(), none.clone()), true).unwrap().unwrap().maps, None);
+    let said = |mount, user| with(mount, user).map(|_| ()).unwrap_err();
+    assert!(said(bind(&["idmap"], none.clone(), none.clone()), false).contains("user namespace"));
+    assert!(said(bind(&[], line(0), none.clone()), false).contains("both"));
+    assert!(said(bind(&[], line(0), json!([])), false).contains("both"));
+    let tmpfs = json!({"destination": "/x", "type": "tmpfs", "uidMappings": line(0), "gidMappings": line(0)});
+    assert!(said(tmpfs, false).contains("bind"));
+    let twice =
+        json!([{"containerID": 0, "hostID": 5, "size": 2}, {"containerID": 1, "hostID": 9, "size": 2}]);
+    assert!(said(bind(&[], twice, line(0)), false).contains("mounts[0].uidMappings"));
+}
+
+#[test]
+fn copying_up() {
+    use serde_json::json;
+    let with = |mount: serde_json::Value| {
+        changed(|c| c["mounts"] = json!([mount])).map(|config| config.mounts[0].clone())
+    };
+    let mount =
+        with(json!({"destination": "/x", "type": "tmpfs", "options": ["ro", "tmpcopyup", "size=1m"]}))
+            .unwrap();
+    assert!(mount.copy_up && mount.data == ["size=1m"]);
+    let bind = json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["tmpcopyup"]});
+    assert!(with(bind).unwrap_err().contains("tmpfs"));
+}
+
+#[test]
+fn scheduling_and_personality() {
+    use serde_json::json;
+    let of = |key: &str, value: serde_json::Value| changed(|c| c["process"][key] = value);
+    let affinity = of("execCPUAffinity", json!({"initial": "0", "final": "1-2,4"})).unwrap().process.affinity;
+    assert_eq!(affinity.initial.unwrap().to_string(), "0");
+    assert_eq!(affinity.last.unwrap().to_string(), "1-2,4");
+    assert!(of("execCPUAffinity", json!({})).unwrap().process.affinity.last.is_none());
+    for bad in ["3-1", "8192", "99999999999999999999", "a", "1,,2"] {
+        let said = of("execCPUAffinity", json!({"final": bad})).map(|_| ()).unwrap_err();
+        assert!(said.contains("execCPUAffinity") || said.contains("CPU"), "{bad}: {said}");
+    }
+    let personality = |value: serde_json::Value| {
+        changed(|c| c["linux"]["personality"] = value).map(|config| config.personality)
+    };
+    assert_eq!(personality(json!({"domain": "LINUX"})).unwrap(), Some(0));
+    assert_eq!(personality(json!({"domain": "LINUX32", "flags": []})).unwrap(), Some(8));
+    assert!(personality(json!({"domain": "LINUX32", "flags": ["X"]})).unwrap_err().contains("personality"));
+    assert!(personality(json!({"domain": "BSD"})).is_err());
+    assert_eq!(changed(|_| {}).unwrap().personality, None);
 }

@@ -1,7 +1,9 @@
 //! The launcher as an OCI runtime: bundles, and podman on top of it.
 
 mod bad;
+mod fields;
 mod launched;
+mod mounts;
 mod podman;
 
 use std::process::{Command, Stdio};
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Row;
 use crate::bundle::Bundle;
-use crate::case::Needs::Nothing;
+use crate::case::Needs::{Cpus, Nothing};
 use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::{Output, run};
 use crate::parse::Meminfo;
@@ -33,6 +35,14 @@ pub const CASES: &[Row] = &[
     ("oci_launched_goes_by_itself", Nothing, launched::goes_by_itself),
     ("oci_launched_with_a_terminal", Nothing, launched::terminal),
     ("oci_launched_user_devices_tmpfs", Nothing, launched::user_devices_tmpfs),
+    ("oci_ns", Nothing, fields::ns),
+    ("oci_joining", Nothing, fields::joining),
+    ("oci_mounts_owners", Nothing, mounts::owners),
+    ("oci_mounts_copied_up", Nothing, mounts::copies),
+    ("oci_mounts_whole_trees", Nothing, mounts::trees),
+    ("oci_mounts_propagation", Nothing, mounts::propagation),
+    ("oci_process_settings", Cpus(2), fields::process_settings),
+    ("oci_events", Nothing, fields::events),
     ("oci_podman", Nothing, podman::podman),
 ];
 

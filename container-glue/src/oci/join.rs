@@ -1,0 +1,209 @@
+//! Namespaces that a container joins instead of getting its own, and the process that is born into them.
+//!
+//! Order: what is joined with the host's rights, then the user namespace, in which those end; what is new is made
+//! after that, so that it belongs to the user namespace. All of it in a process in between, whose child is made a child
+//! of the caller: the caller itself stays where it is, with its clocks and rights.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use ownproc::containers::pidfd;
+
+use super::config::Config;
+use super::config::namespaces::{KINDS, Namespaces};
+use super::{Doing, OciError};
+use crate::namespaces::{Child, spawn};
+use crate::rootfs::{SetupError, Step};
+use crate::sync;
+
+/// One that is joined.
+#[derive(Debug)]
+struct Space {
+    kind: i32,
+    path: PathBuf,
+    file: File,
+}
+
+impl Space {
+    fn enter(&self) -> Result<(), SetupError> {
+        setns(&self.file, CloneFlags::from_bits_retain(self.kind))
+            .step(|| format!("cannot join the namespace {} of linux.namespaces", self.path.display()))
+    }
+}
+
+/// All that are joined, open.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// Before the container's process is made; the user namespace last.
+    early: Vec<Space>,
+    /// By the process itself, once its groups hold it: the kernel takes nobody into a group outside of his cgroup
+    /// namespace.
+    late: Vec<Space>,
+    /// By the process itself, when nothing of the host is needed any more.
+    mount: Option<Space>,
+}
+
+impl Joined {
+    /// Opens them, and looks whether they are what they are said to be.
+    pub fn open(config: &Config) -> Result<Self, OciError> {
+        let mut found = Self::default();
+        let Namespaces { join, .. } = &config.namespaces;
+        let in_user = config.namespaces.has_own(libc::CLONE_NEWUSER);
+        for &(kind, ref path) in join {
+            let fail = |source| OciError::io("join the namespace", path, source);
+            let space = Space { kind, path: path.clone(), file: File::open(path).map_err(fail)? };
+            let name = KINDS.iter().find(|(_, flag)| *flag == kind).map_or("", |(name, _)| name);
+            if nstype(&space.file) != Some(kind) {
+                return Err(OciError::config(
+                    "linux.namespaces",
+                    format!(
+                        "{}: no {name} namespace; give a file such as /proc/PID/ns/{name}",
+                        path.display()
+                    ),
+                ));
+            }
+            match kind {
+                libc::CLONE_NEWNS => found.mount = Some(space),
+                libc::CLONE_NEWCGROUP if !in_user => found.late.push(space),
+                // the kernel lets nobody enter the user namespace that he is in
+                libc::CLONE_NEWUSER if is_own(&space.file, name).map_err(fail)? => {}
+                _ => found.early.push(space),
+            }
+        }
+        // sorted by what comes last; the others in the order given
+        found.early.sort_by_key(|space| space.kind == libc::CLONE_NEWUSER);
+        Ok(found)
+    }
+
+    /// What is left for the process itself.
+    pub fn late(&self) -> Result<(), SetupError> {
+        self.late.iter().try_for_each(Space::enter)
+    }
+
+    /// Leaves the host's tree for that of the mount namespace; false where none is joined.
+    pub fn mount(&self) -> Result<bool, SetupError> {
+        let Some(space) = &self.mount else { return Ok(false) };
+        space.enter()?;
+        Ok(true)
+    }
+
+    /// Starts `child` in them and in new namespaces (`CLONE_NEW*`), and on v2 in its group.
+    pub fn spawn(
+        &self,
+        new: i32,
+        v2_group: Option<BorrowedFd<'_>>,
+        child: impl FnOnce() -> i32,
+    ) -> Result<Child, OciError> {
+        let what = "start the container's process in its namespaces";
+        if self.early.is_empty() {
+            return spawn(new, v2_group, child).doing(what);
+        }
+        let (ours, theirs) = sync::channel().doing("make a socket pair")?;
+        let between = spawn(0, None, || {
+            let made = self.early.iter().try_for_each(Space::enter).and_then(|()| {
+                spawn(new | libc::CLONE_PARENT, v2_group, child).step(|| format!("cannot {what}"))
+            });
+            let told = match made {
+                Ok(made) => hand_over(theirs.fd(), made.pidfd.as_fd()),
+                Err(error) => theirs.send(error.to_string().as_bytes()),
+            };
+            i32::from(told.is_err())
+        })
+        .doing(what)?;
+        drop(theirs);
+        let taken = take_over(ours.fd());
+        crate::supervise::exit_code(between.pidfd.as_fd()).doing("wait for a process")?;
+        let pidfd = match taken.doing(what)? {
+            Taken::Process(pidfd) => pidfd,
+            Taken::Error(why) => return Err(OciError::Setup(why)),
+        };
+        let pid = pidfd::pid(pidfd.as_fd());
+        let pid =
+            pid.ok_or_else(|| io::Error::other("it ended at once, or is in no pid namespace below this one"));
+        match pid.doing(what) {
+            Ok(pid) => Ok(Child { pid: pid.get(), pidfd }),
+            Err(error) => {
+                let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                let _ = crate::supervise::exit_code(pidfd.as_fd());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Whether it is the one that this process is in.
+fn is_own(file: &File, name: &str) -> io::Result<bool> {
+    let (own, other) = (std::fs::metadata(format!("/proc/self/ns/{name}"))?, file.metadata()?);
+    Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
+}
+
+/// `CLONE_NEW*` of an open namespace; `None` for any other file.
+fn nstype(file: &File) -> Option<i32> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703; // linux/nsfs.h
+    // another file's driver could take the number for something else
+    let magic = rustix::fs::fstatfs(file).ok()?.f_type;
+    if magic != libc::NSFS_MAGIC {
+        return None;
+    }
+    // SAFETY: takes no argument, and returns the kind or -1.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    (kind > 0).then_some(kind)
+}
+
+fn hand_over(to: &OwnedFd, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [pidfd.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(b"pid")], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+enum Taken {
+    Process(OwnedFd),
+    Error(String),
+}
+
+fn take_over(from: &OwnedFd) -> io::Result<Taken> {
+    let (mut text, mut space) = ([0; 4096], nix::cmsg_space!([i32; 1]));
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Err(nix::Error::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let length = message.bytes;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control
+            && let Some(&fd) = fds.first()
+        {
+            // SAFETY: the kernel has just made it for this process, and nothing else owns it.
+            return Ok(Taken::Process(unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    if length == 0 {
+        return Err(io::Error::other("the process that joins the namespaces was killed"));
+    }
+    Ok(Taken::Error(String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_files() {
+        for (name, kind) in KINDS {
+            let Ok(file) = File::open(format!("/proc/self/ns/{name}")) else { continue };
+            assert_eq!(nstype(&file), Some(kind), "{name}");
+            assert!(is_own(&file, name).unwrap());
+        }
+        assert_eq!(nstype(&File::open("/dev/null").unwrap()), None);
+        assert_eq!(nstype(&File::open("/").unwrap()), None);
+    }
+}
