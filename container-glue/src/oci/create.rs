@@ -160,7 +160,12 @@ impl Making {
         // before the groups, so that no death of this process leaves one that nobody knows of
         entry.write(&record)?;
         self.record = Some(record.clone());
-        let groups = Groups::create_at(hierarchies, &config.cgroup)?;
+        let groups = {
+            let levels = self.store.levels()?;
+            let parent = config.cgroup.parent().unwrap_or(Path::new(""));
+            levels.note(&Groups::missing_parents(hierarchies, parent))?;
+            Groups::create_at(hierarchies, &config.cgroup)?
+        };
         limits::apply(
             record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()),
             &record.groups,
@@ -289,7 +294,6 @@ impl Drop for Making {
 
 impl Record {
     fn new(id: String, bundle: Bundle, hierarchies: &Hierarchies, cgroup: &Path) -> Self {
-        let parent = cgroup.parent().unwrap_or(Path::new(""));
         Self {
             version: 1,
             id,
@@ -305,7 +309,6 @@ impl Record {
                     controllers: hierarchy.names.clone(),
                 })
                 .collect(),
-            parents: Groups::missing_parents(hierarchies, parent),
             registered: None,
             bundle: bundle.path,
             spec: bundle.spec,

@@ -1,7 +1,6 @@
 //! `kill`, `delete`, `pause` and `resume`.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -170,34 +169,12 @@ pub fn clear(store: &Store, daemon: &mut Daemon, record: &Record) -> Result<(), 
     remove_groups(store, record)
 }
 
-/// Levels above the groups that hold those of other containers become the business of one of them.
 fn remove_groups(store: &Store, record: &Record) -> Result<(), OciError> {
     for group in &record.groups {
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;
     }
-    for parent in record.parents.iter().rev() {
-        match std::fs::remove_dir(parent) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                hand_on(store, &record.id, parent);
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A directory that is left behind harms nobody, so an heir that is being deleted itself is not waited for.
-fn hand_on(store: &Store, from: &str, parent: &Path) {
-    for id in store.ids().unwrap_or_default().iter().filter(|id| *id != from) {
-        let Ok(entry) = store.try_entry(id) else { continue };
-        let Ok(mut record) = entry.read() else { continue };
-        if record.groups.iter().any(|group| group.path.starts_with(parent)) {
-            record.parents.insert(0, parent.to_owned());
-            let _ = entry.write(&record);
-            return;
-        }
-    }
+    store.levels()?.remove_above(&record.groups)
 }
 
 #[cfg(test)]
