@@ -95,7 +95,6 @@ fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
 }
 
 fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
-    process::close_on_exec(args.preserve_fds.saturating_add(listen_fds())).doing("mark descriptors")?;
     let bundle = Bundle::open(&args.bundle)?;
     let config = Config::new(&bundle.spec, &bundle.path, &args.id, global.of_systemd())?;
     console::check(config.process.terminal, args.console_socket.as_deref())?;
@@ -203,6 +202,7 @@ impl Making {
                 join: &join,
                 no_pivot: args.no_pivot,
                 keep_keyring: args.no_new_keyring,
+                preserved: preserved(args),
             };
             sources.take().map_or(1, |sources| init::main(&init, sources))
         })
@@ -388,6 +388,16 @@ fn check_hooks(all: &Hooks) -> Result<(), OciError> {
     hooks::check("hooks.startContainer", all.start_container())?;
     hooks::check("hooks.poststart", all.poststart())?;
     hooks::check("hooks.poststop", all.poststop())
+}
+
+/// Descriptors that the container's process gets beside the first three.
+fn preserved(args: &CreateArgs) -> u32 {
+    args.preserve_fds.saturating_add(listen_fds())
+}
+
+/// Closes what the caller had open and did not ask to pass on.
+pub fn close_inherited(args: &CreateArgs) {
+    process::close_all_but(preserved(args), &[]);
 }
 
 /// Where the daemon's tree is: as for `launch`.

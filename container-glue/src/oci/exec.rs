@@ -1,7 +1,7 @@
 //! `exec`: one more process in a running container.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
@@ -30,7 +30,6 @@ enum Report {
 
 /// `exec`: the exit code of the process, or 0 where it is left running.
 pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
-    process::close_on_exec(args.preserve_fds).doing("mark descriptors")?;
     let entry = Store::open(&global.root)?.entry(&args.id)?;
     let record = entry.read()?;
     match entry.status(&record) {
@@ -55,7 +54,12 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let signals = Signals::block().doing("block signals")?;
     let (ours, theirs) = sync::channel().doing("make a socket pair")?;
     let (ready, go) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).doing("make a pipe")?;
-    let entered = Entered { process: &process, filter: filter.as_ref(), console: console.as_ref() };
+    let entered = Entered {
+        process: &process,
+        filter: filter.as_ref(),
+        console: console.as_ref(),
+        preserved: args.preserve_fds,
+    };
     let Child { pid, pidfd } = {
         let child = || enter(&entered, container.as_fd(), flags, &theirs, &ready);
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
@@ -146,6 +150,8 @@ struct Entered<'a> {
     process: &'a Process,
     filter: Option<&'a Filter>,
     console: Option<&'a OwnedFd>,
+    /// Descriptors that the process gets beside the first three.
+    preserved: u32,
 }
 
 fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Channel, ready: &OwnedFd) -> i32 {
@@ -155,7 +161,7 @@ fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Chan
     if !matches!(rustix::io::read(ready, &mut word), Ok(1)) {
         return 1;
     }
-    let why = match become_it(it, container, flags) {
+    let why = match become_it(it, container, flags, channel) {
         Ok(program) => program.execute().1,
         Err(error) => error.to_string(),
     };
@@ -165,7 +171,12 @@ fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Chan
     127
 }
 
-fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<Program, SetupError> {
+fn become_it(
+    it: &Entered<'_>,
+    container: BorrowedFd<'_>,
+    flags: i32,
+    channel: &Channel,
+) -> Result<Program, SetupError> {
     let labels = Labels::open(it.process)?;
     // all in one call: the user namespace decides what the others may be entered with
     setns(container, CloneFlags::from_bits_retain(flags & !libc::CLONE_NEWPID))
@@ -179,6 +190,8 @@ fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<
     process::enter_cwd(it.process)?;
     let program = Program::new(it.process.args.clone(), it.process.env.clone());
     program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
+    let kept: Vec<_> = labels.fds().chain([channel.fd().as_raw_fd()]).collect();
+    process::close_all_but(it.preserved, &kept);
     process::become_it(it.process, labels, &mut || match it.filter {
         // a listener was handed out once, when the container was made: none is asked for here
         Some(filter) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),
