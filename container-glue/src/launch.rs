@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use ownproc::model::ContainerName;
 
 use crate::daemon::{self, DaemonError};
+use crate::oci::OciError;
 use crate::oci::bundle::Bundle;
 use crate::oci::config::Config;
 use crate::oci::create::{self, Created, Making, Parts};
@@ -22,7 +23,6 @@ use crate::oci::extras::{Extras, Stdio};
 use crate::oci::relay::{self, Relay};
 use crate::oci::store::Store;
 use crate::oci::tree::Sources;
-use crate::oci::{OciError, process};
 use crate::preflight::{self, PreflightError};
 use crate::spec::Spec;
 use crate::supervise::{self, Signals};
@@ -98,7 +98,6 @@ pub fn run(root: &Path, spec: &Spec) -> Result<u8, LaunchError> {
 }
 
 fn attempt(root: &Path, spec: &Spec) -> Result<u8, LaunchError> {
-    process::close_on_exec(0).map_err(system("mark descriptors"))?;
     let hierarchies = preflight::check(spec)?;
     // before anything of the container exists: the daemon outlives it and must inherit nothing
     let daemon = daemon::find_or_start(&spec.mount, spec.daemon)?;
@@ -172,9 +171,10 @@ fn make(
         console: relay.map(Relay::receiver).transpose()?,
         no_pivot: false,
         keep_keyring: false,
+        preserved: 0,
         extras: Some(extras),
     };
-    let making = Making::new(store, claimed.entry, claimed.lock, claimed.daemon);
+    let making = Making::new(store, claimed.entry, claimed.levels, claimed.daemon);
     Ok(making.finish(spec.name.as_str(), parts, spec.mount.clone(), None)?)
 }
 

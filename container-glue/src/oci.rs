@@ -155,6 +155,13 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
         crate::reexec::from_read_only()
             .map_err(|error| format!("cannot run from a read-only mount of its own binary: {error}"))?;
     }
+    // before anything is opened here
+    match verb {
+        Verb::Create(args) => create::close_inherited(args),
+        Verb::Run(args) => create::close_inherited(&args.create),
+        Verb::Exec(args) => process::close_all_but(args.preserve_fds, &[]),
+        _ => {}
+    }
     let done = match verb {
         Verb::Create(args) => create::create(global, args),
         Verb::Start(args) => create::start(global, &args.id),

@@ -122,8 +122,9 @@ pub fn close_from(first: u32) {
     close_range(first, u32::MAX);
 }
 
-fn close_range(first: u32, last: u32) {
-    // SAFETY: closes descriptors whose owners in this copy of the launcher's memory are never used or dropped: the
-    // process ends by _exit. It cannot fail with a valid range (Linux 5.9).
+/// Closes descriptors, both ends included.
+pub fn close_range(first: u32, last: u32) {
+    // SAFETY: closes descriptors whose owners in this copy of the launcher's memory are never used or dropped, since the
+    // process ends by _exit; or which nothing in this process owns yet. It cannot fail with a valid range (Linux 5.9).
     unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }

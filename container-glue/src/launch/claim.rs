@@ -1,4 +1,4 @@
-//! Names, CPUs and groups of a launch, under the lock of all containers.
+//! Names, CPUs and groups of a launch, under the lock that the levels above all groups have.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use ownproc::model::CpuSet;
 use super::LaunchError;
 use crate::daemon::Daemon;
 use crate::groups::Hierarchies;
-use crate::oci::store::{Entry, Launched, Lock, Store};
+use crate::oci::store::{Entry, Launched, Levels, Store};
 use crate::oci::{OciError, stop};
 use crate::pins;
 use crate::preflight::read_set;
@@ -20,7 +20,7 @@ pub struct Claimed {
     /// The container's directory.
     pub entry: Entry,
     /// To be let go when the groups are there.
-    pub lock: Lock,
+    pub levels: Levels,
     /// The daemon.
     pub daemon: Daemon,
     /// Those asked for, and the CPUs that were chosen.
@@ -37,9 +37,9 @@ pub fn claim(
     let name = spec.name.as_str();
     let entry = match store.claim(name) {
         Err(OciError::Taken(_)) => {
-            let lock = store.lock()?;
-            clear_name(store, &lock, &mut daemon, spec)?;
-            drop(lock);
+            let levels = store.levels()?;
+            clear_name(store, &levels, &mut daemon, spec)?;
+            drop(levels);
             store.claim(name).map_err(|error| match error {
                 OciError::Taken(_) => LaunchError::Taken(spec.name.clone()),
                 other => other.into(),
@@ -48,11 +48,11 @@ pub fn claim(
         other => other?,
     };
     let mut launched = Launched::by_me(spec.detached);
-    let chosen = || -> Result<(Lock, Limits), LaunchError> {
+    let chosen = || -> Result<(Levels, Limits), LaunchError> {
         // so that a later launch finds it, however soon this one is killed
         entry.write_launched(&launched)?;
-        let lock = store.lock()?;
-        let living = sweep(store, &lock, &mut daemon, name)?;
+        let levels = store.levels()?;
+        let living = sweep(store, &levels, &mut daemon, name)?;
         let mut limits = spec.limits.clone();
         if spec.pin {
             let pinned = pin(spec, hierarchies, &living)?;
@@ -64,11 +64,11 @@ pub fn claim(
         if let Some(taken) = hierarchies.0.iter().map(|it| group(&it.mount)).find(|path| path.exists()) {
             return Err(LaunchError::TakenGroup(taken));
         }
-        Ok((lock, limits))
+        Ok((levels, limits))
     };
     let mut chosen = chosen;
     match chosen() {
-        Ok((lock, limits)) => Ok(Claimed { entry, lock, daemon, limits }),
+        Ok((levels, limits)) => Ok(Claimed { entry, levels, daemon, limits }),
         Err(error) => {
             let _ = entry.remove();
             Err(error)
@@ -77,7 +77,7 @@ pub fn claim(
 }
 
 /// What a launcher or a maker of this name left that was killed.
-fn clear_name(store: &Store, lock: &Lock, daemon: &mut Daemon, spec: &Spec) -> Result<(), LaunchError> {
+fn clear_name(store: &Store, levels: &Levels, daemon: &mut Daemon, spec: &Spec) -> Result<(), LaunchError> {
     let taken = || LaunchError::Taken(spec.name.clone());
     let Ok(entry) = store.try_entry(spec.name.as_str()) else {
         return Err(taken());
@@ -86,12 +86,12 @@ fn clear_name(store: &Store, lock: &Lock, daemon: &mut Daemon, spec: &Spec) -> R
         (Some(launched), _) if launched.is_alive() => Err(taken()),
         (Some(launched), Ok(record)) if launched.detached && record.pid != 0 => Err(taken()),
         (None, Ok(_)) => Err(taken()),
-        _ => Ok(stop::sweep(store, lock, daemon, entry)?),
+        _ => Ok(stop::sweep(store, levels, daemon, entry)?),
     }
 }
 
 /// Takes back what dead launchers left, and gives the CPUs that the living containers have chosen.
-fn sweep(store: &Store, lock: &Lock, daemon: &mut Daemon, own: &str) -> Result<Vec<CpuSet>, LaunchError> {
+fn sweep(store: &Store, levels: &Levels, daemon: &mut Daemon, own: &str) -> Result<Vec<CpuSet>, LaunchError> {
     let mut pinned = Vec::new();
     for (id, launched) in store.launched()? {
         if id == own {
@@ -114,7 +114,7 @@ fn sweep(store: &Store, lock: &Lock, daemon: &mut Daemon, own: &str) -> Result<V
                 _ => {}
             }
         }
-        if let Err(error) = stop::sweep(store, lock, daemon, entry) {
+        if let Err(error) = stop::sweep(store, levels, daemon, entry) {
             log::warn!("left by a launcher that was killed: {error}");
         }
     }

@@ -17,7 +17,7 @@ use super::extras::Extras;
 use super::init::{self, Init, Order, Report};
 use super::join::Joined;
 use super::relay::{self, Relay};
-use super::store::{Entry, Group, Lock, Record, START, Store, identity};
+use super::store::{Entry, Group, Levels, Record, START, Store, identity};
 use super::tree::Sources;
 use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
 use crate::args::DaemonMode;
@@ -61,6 +61,8 @@ pub struct Parts<'a> {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub keep_keyring: bool,
+    /// Descriptors that the program gets beside the first three.
+    pub preserved: u32,
     /// What `launch` asks for.
     pub extras: Option<&'a Extras>,
 }
@@ -141,7 +143,6 @@ pub fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
 }
 
 fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Created, OciError> {
-    process::close_on_exec(args.preserve_fds.saturating_add(listen_fds())).doing("mark descriptors")?;
     let bundle = Bundle::open(&args.bundle)?;
     let config = Config::new(&bundle.spec, &bundle.path, &args.id, global.of_systemd())?;
     if relay.is_none() {
@@ -180,31 +181,32 @@ fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Cre
         console,
         no_pivot: args.no_pivot,
         keep_keyring: args.no_new_keyring,
+        preserved: preserved(args),
         extras: None,
     };
     let store = Store::open(&global.root)?;
     let entry = store.claim(&args.id)?;
-    let lock = store.lock()?;
-    Making::new(store, entry, lock, daemon).finish(&args.id, parts, mount, args.pid_file.as_deref())
+    let levels = store.levels()?;
+    Making::new(store, entry, levels, daemon).finish(&args.id, parts, mount, args.pid_file.as_deref())
 }
 
 /// What is there of a container that is being made. Taken back when dropped.
 pub struct Making {
     store: Option<Store>,
     entry: Option<Entry>,
-    lock: Option<Lock>,
+    levels: Option<Levels>,
     record: Option<Record>,
     daemon: Option<Daemon>,
     init: Option<(OwnedFd, Channel)>,
 }
 
 impl Making {
-    /// Begins with a directory that was claimed, and the lock of all containers.
-    pub fn new(store: Store, entry: Entry, lock: Lock, daemon: Daemon) -> Self {
+    /// Begins with a directory that was claimed, and the levels above all groups.
+    pub fn new(store: Store, entry: Entry, levels: Levels, daemon: Daemon) -> Self {
         Self {
             store: Some(store),
             entry: Some(entry),
-            lock: Some(lock),
+            levels: Some(levels),
             record: None,
             daemon: Some(daemon),
             init: None,
@@ -224,8 +226,18 @@ impl Making {
     }
 
     fn make(&mut self, id: &str, parts: Parts<'_>, mount: PathBuf) -> Result<(), OciError> {
-        let Parts { config, bundle, view, hierarchies, sources, console, no_pivot, keep_keyring, extras } =
-            parts;
+        let Parts {
+            config,
+            bundle,
+            view,
+            hierarchies,
+            sources,
+            console,
+            no_pivot,
+            keep_keyring,
+            preserved,
+            extras,
+        } = parts;
         let entry = self.entry.take().ok_or(OciError::NotRunning)?;
         let entry = self.entry.insert(entry);
         let listener = listen(&entry.path)?;
@@ -239,8 +251,13 @@ impl Making {
         // before the groups, so that no death of this process leaves one that nobody knows of
         entry.write(&record)?;
         self.record = Some(record.clone());
-        let groups = Groups::create_at(hierarchies, &config.cgroup)?;
-        self.lock = None;
+        let levels = self.levels.take().ok_or(OciError::NotRunning)?;
+        let parent = config.cgroup.parent().unwrap_or(Path::new(""));
+        let groups = levels
+            .note(&Groups::missing_parents(hierarchies, parent))
+            .and_then(|()| Ok(Groups::create_at(hierarchies, &config.cgroup)?));
+        drop(levels); // whatever failed: to take it back needs them again
+        let groups = groups?;
         let resources = record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         match extras {
             Some(extras) => {
@@ -285,6 +302,7 @@ impl Making {
                 no_pivot,
                 keep_keyring,
                 extras,
+                preserved,
             };
             init::main(&init, sources)
         })?;
@@ -366,7 +384,7 @@ impl Drop for Making {
         }
         let (Some(entry), Some(store)) = (self.entry.take(), self.store.take()) else { return };
         let cleared = match self.record.take() {
-            Some(record) => stop::clear(&store, self.lock.as_ref(), self.daemon.as_mut(), &record)
+            Some(record) => stop::clear(&store, self.levels.as_ref(), self.daemon.as_mut(), &record)
                 .and_then(|()| entry.remove()),
             None => entry.remove(),
         };
@@ -378,7 +396,6 @@ impl Drop for Making {
 
 impl Record {
     fn new(id: String, bundle: Bundle, mount: PathBuf, hierarchies: &Hierarchies, cgroup: &Path) -> Self {
-        let parent = cgroup.parent().unwrap_or(Path::new(""));
         Self {
             version: 1,
             id,
@@ -394,7 +411,6 @@ impl Record {
                     controllers: hierarchy.names.clone(),
                 })
                 .collect(),
-            parents: Groups::missing_parents(hierarchies, parent),
             mount,
             registered: None,
             bundle: bundle.path,
@@ -459,6 +475,16 @@ fn check_hooks(all: &Hooks) -> Result<(), OciError> {
     hooks::check("hooks.startContainer", all.start_container())?;
     hooks::check("hooks.poststart", all.poststart())?;
     hooks::check("hooks.poststop", all.poststop())
+}
+
+/// Descriptors that the container's process gets beside the first three.
+fn preserved(args: &CreateArgs) -> u32 {
+    args.preserve_fds.saturating_add(listen_fds())
+}
+
+/// Closes what the caller had open and did not ask to pass on.
+pub fn close_inherited(args: &CreateArgs) {
+    process::close_all_but(preserved(args), &[]);
 }
 
 /// Where the daemon's tree is: as for `launch`.

@@ -1,7 +1,7 @@
 //! `exec`: one more process in a running container.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
@@ -30,7 +30,6 @@ enum Report {
 
 /// `exec`: the exit code of the process, or 0 where it is left running.
 pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
-    process::close_on_exec(args.preserve_fds).doing("mark descriptors")?;
     let entry = Store::open(&global.root)?.entry(&args.id)?;
     let record = entry.read()?;
     match entry.status(&record) {
@@ -62,8 +61,13 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let signals = Signals::block().doing("block signals")?;
     let (ours, theirs) = sync::channel().doing("make a socket pair")?;
     let (ready, go) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).doing("make a pipe")?;
-    let entered =
-        Entered { process: &process, filter: filter.as_ref(), personality, console: console.as_ref() };
+    let entered = Entered {
+        process: &process,
+        filter: filter.as_ref(),
+        personality,
+        console: console.as_ref(),
+        preserved: args.preserve_fds,
+    };
     let Child { pid, pidfd } = {
         let child = || enter(&entered, container.as_fd(), flags, &theirs, &ready);
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
@@ -149,6 +153,8 @@ struct Entered<'a> {
     filter: Option<&'a Filter>,
     personality: Option<libc::c_ulong>,
     console: Option<&'a OwnedFd>,
+    /// Descriptors that the process gets beside the first three.
+    preserved: u32,
 }
 
 fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Channel, ready: &OwnedFd) -> i32 {
@@ -163,7 +169,7 @@ fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Chan
     };
     let become_it = || match placed() {
         // the container's groups hold it from here on
-        Ok(true) => become_it(it, container, flags).map(Some),
+        Ok(true) => become_it(it, container, flags, channel).map(Some),
         Ok(false) => Ok(None),
         Err(error) => Err(error),
     };
@@ -178,7 +184,12 @@ fn enter(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32, channel: &Chan
     127
 }
 
-fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<Program, SetupError> {
+fn become_it(
+    it: &Entered<'_>,
+    container: BorrowedFd<'_>,
+    flags: i32,
+    channel: &Channel,
+) -> Result<Program, SetupError> {
     if let Some(cpus) = &it.process.affinity.last {
         affinity::set(cpus).step(|| "cannot run on the CPUs of process.execCPUAffinity.final".to_owned())?;
     }
@@ -196,6 +207,8 @@ fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<
     let program = Program::new(it.process.args.clone(), it.process.env.clone());
     program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
     init::take_personality(it.personality)?;
+    let kept: Vec<_> = labels.fds().chain([channel.fd().as_raw_fd()]).collect();
+    process::close_all_but(it.preserved, &kept);
     process::become_it(it.process, &labels, &mut || match it.filter {
         // a listener was handed out once, when the container was made: none is asked for here
         Some(filter) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),

@@ -79,6 +79,8 @@ pub struct Init<'a> {
     pub keep_keyring: bool,
     /// What `launch` asks for.
     pub extras: Option<&'a Extras>,
+    /// Descriptors that the program gets beside the first three.
+    pub preserved: u32,
 }
 
 /// Ready for `start`.
@@ -261,6 +263,13 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
         // so that `create` tells of a program that is not there, as users of runc know it
         program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
     }
+    let own = [
+        Some(init.channel.fd().as_raw_fd()),
+        Some(init.start.as_raw_fd()),
+        init.listener.map(AsRawFd::as_raw_fd),
+    ];
+    let kept: Vec<_> = own.into_iter().flatten().chain(labels.fds()).collect();
+    process::close_all_but(init.preserved, &kept);
     Ok(Prepared { program, labels, state, pid })
 }
 

@@ -1,11 +1,12 @@
 //! From the container's set-up to its process: limits, user, rights, labels.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::config::process::{Process, Rights, Scheduling};
+use crate::reaper::close_range;
 use crate::rootfs::{SetupError, Step};
 
 /// What is opened of the host's /proc while that is there: a container's own may be anything.
@@ -38,6 +39,11 @@ impl Labels {
             .as_ref()
             .map(|label| Ok((open(&["/proc/thread-self/attr/exec"], "SELinux label")?, label.clone())));
         Ok(Self { apparmor: apparmor.transpose()?, selinux: selinux.transpose()? })
+    }
+
+    /// Their numbers.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
+        [&self.apparmor, &self.selinux].into_iter().flatten().map(|(fd, _)| fd.as_raw_fd())
     }
 
     fn apply(&self) -> Result<(), SetupError> {
@@ -238,26 +244,23 @@ pub fn enter_cwd(process: &Process) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Nothing that the caller or this program has open reaches the process, but the first three and `preserved` more.
-pub fn close_on_exec(preserved: u32) -> io::Result<()> {
-    let first = 3u32.saturating_add(preserved);
-    // SAFETY: only marks descriptors (CLOSE_RANGE_CLOEXEC, Linux 5.11).
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
-    };
-    if result == 0 {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+/// Closes everything but the first three, `preserved` more, and what is `kept`. Marked as close-on-exec it would still be there
+/// while the kernel looks for the program and its interpreter: a script's first line could lead through a directory of the
+/// host (CVE-2024-21626).
+pub fn close_all_but(preserved: u32, kept: &[RawFd]) {
+    let mut first = 3u32.saturating_add(preserved);
+    let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    kept.sort_unstable();
+    for fd in kept {
+        if fd < first {
             continue;
-        };
-        if number >= i32::try_from(first).unwrap_or(i32::MAX) {
-            // SAFETY: only marks a descriptor; one that is not open any more is refused.
-            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
+        if fd > first {
+            close_range(first, fd - 1);
+        }
+        first = fd + 1;
     }
-    Ok(())
+    close_range(first, u32::MAX);
 }
 
 /// A session keyring of its own: the caller's is reachable by its number otherwise.

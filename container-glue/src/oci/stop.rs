@@ -1,14 +1,13 @@
 //! `kill`, `delete`, `pause` and `resume`.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::args::{DeleteArgs, Global, KillArgs};
-use super::store::{Entry, Lock, Record, Status, Store};
+use super::store::{Entry, Levels, Record, Status, Store};
 use super::{Doing, OciError, freezer, hooks, inspect};
 use crate::args::DaemonMode;
 use crate::daemon::{self, Daemon};
@@ -164,13 +163,13 @@ fn take_away(
     entry.remove()
 }
 
-/// Takes back what a launcher that was killed has left, however far it came. The lock of all containers is held.
-pub fn sweep(store: &Store, lock: &Lock, daemon: &mut Daemon, entry: Entry) -> Result<(), OciError> {
+/// Takes back what a launcher that was killed has left, however far it came. The levels above all groups are held.
+pub fn sweep(store: &Store, levels: &Levels, daemon: &mut Daemon, entry: Entry) -> Result<(), OciError> {
     match entry.read() {
         Ok(record) => {
             end(&entry, &record)?;
             kill_all(&record, libc::SIGKILL)?;
-            clear(store, Some(lock), Some(daemon), &record)?;
+            clear(store, Some(levels), Some(daemon), &record)?;
         }
         Err(OciError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -199,7 +198,7 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 /// Takes back what a record lists.
 pub fn clear(
     store: &Store,
-    lock: Option<&Lock>,
+    levels: Option<&Levels>,
     daemon: Option<&mut Daemon>,
     record: &Record,
 ) -> Result<(), OciError> {
@@ -210,37 +209,9 @@ pub fn clear(
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;
     }
-    if record.parents.is_empty() {
-        return Ok(());
-    }
-    // else somebody might be about to make a group in one of them
-    let _taken = if lock.is_none() { Some(store.lock()?) } else { None };
-    remove_parents(store, record);
-    Ok(())
-}
-
-/// Levels above the groups that hold those of other containers become the business of one of them.
-fn remove_parents(store: &Store, record: &Record) {
-    for parent in record.parents.iter().rev() {
-        match std::fs::remove_dir(parent) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                hand_on(store, &record.id, parent);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A directory that is left behind harms nobody, so an heir that is being deleted itself is not waited for.
-fn hand_on(store: &Store, from: &str, parent: &Path) {
-    for id in store.ids().unwrap_or_default().iter().filter(|id| *id != from) {
-        let Ok(entry) = store.try_entry(id) else { continue };
-        let Ok(mut record) = entry.read() else { continue };
-        if record.groups.iter().any(|group| group.path.starts_with(parent)) {
-            record.parents.insert(0, parent.to_owned());
-            let _ = entry.write(&record);
-            return;
-        }
+    match levels {
+        Some(levels) => levels.remove_above(&record.groups),
+        None => store.levels()?.remove_above(&record.groups),
     }
 }
 

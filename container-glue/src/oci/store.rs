@@ -19,6 +19,9 @@ pub const START: &str = "start.sock";
 /// See [`Launched`].
 const LAUNCH: &str = "launch.json";
 
+/// What is being written, before it has its name. No container's name.
+const NEW: &str = "new~";
+
 /// A group of the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -47,8 +50,6 @@ pub struct Record {
     pub created: u64,
     /// Groups that were made or about to be made.
     pub groups: Vec<Group>,
-    /// Levels above them that were not there before, upper ones first.
-    pub parents: Vec<PathBuf>,
     /// Mount point of the daemon's tree.
     #[serde(default = "super::create::mount_point")]
     pub mount: PathBuf,
@@ -84,10 +85,6 @@ impl Launched {
     }
 }
 
-/// Held while groups are made or removed, and names and CPUs are chosen: some milliseconds.
-#[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] Flock<File>);
-
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the words of the OCI runtime specification, and runc's "paused"
@@ -118,6 +115,14 @@ pub struct Store {
     root: PathBuf,
 }
 
+/// The levels above containers' groups that were made for them, in ROOT/levels~ (which is no container's name): each goes with the
+/// last container below it. Under a lock, as long as groups are made or removed.
+#[derive(Debug)]
+pub struct Levels {
+    file: PathBuf,
+    _lock: Flock<File>,
+}
+
 /// The directory of one; under its lock, where it is to be changed.
 #[derive(Debug)]
 pub struct Entry {
@@ -143,11 +148,13 @@ impl Store {
         Ok(Self { root: root.to_owned() })
     }
 
-    /// Waits for the lock of all containers. Whoever holds it waits for no container's own.
-    pub fn lock(&self) -> Result<Lock, OciError> {
+    /// Waits for the lock; it is held for some milliseconds only. Whoever holds it waits for no container's own.
+    pub fn levels(&self) -> Result<Levels, OciError> {
         let fail = |source| OciError::io("lock", &self.root, source);
         let directory = File::open(&self.root).map_err(fail)?;
-        Flock::lock(directory, FlockArg::LockExclusive).map(Lock).map_err(|(_, errno)| fail(errno.into()))
+        let lock =
+            Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| fail(errno.into()))?;
+        Ok(Levels { file: self.root.join("levels~"), _lock: lock })
     }
 
     /// What launchers have noted, with the names of the containers.
@@ -217,6 +224,59 @@ impl Store {
     }
 }
 
+impl Levels {
+    fn read(&self) -> Result<Vec<PathBuf>, OciError> {
+        match std::fs::metadata(&self.file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            _ => super::bundle::read(&self.file),
+        }
+    }
+
+    fn write(&self, levels: &[PathBuf]) -> Result<(), OciError> {
+        if levels.is_empty() {
+            return match std::fs::remove_file(&self.file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(OciError::io("remove", &self.file, error))
+                }
+                _ => Ok(()),
+            };
+        }
+        replace(&self.file, levels)
+    }
+
+    /// These are about to be made.
+    pub fn note(&self, missing: &[PathBuf]) -> Result<(), OciError> {
+        let mut levels = self.read()?;
+        let before = levels.len();
+        levels.extend(missing.iter().filter(|level| !levels.contains(level)).cloned().collect::<Vec<_>>());
+        if levels.len() == before { Ok(()) } else { self.write(&levels) }
+    }
+
+    /// Removes those above these groups, which are gone, unless others are below them.
+    pub fn remove_above(&self, groups: &[Group]) -> Result<(), OciError> {
+        let mut levels = self.read()?;
+        let before = levels.len();
+        // the deepest first
+        levels.sort_by_key(|level| std::cmp::Reverse(level.components().count()));
+        levels.retain(|level| {
+            let above = groups.iter().any(|group| group.path.starts_with(level));
+            // one that is left behind harms nobody
+            !above || std::fs::remove_dir(level).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+        });
+        if levels.len() == before { Ok(()) } else { self.write(&levels) }
+    }
+}
+
+/// Writes a document: a reader sees the old one or the whole new one.
+fn replace<T: Serialize + ?Sized>(path: &Path, document: &T) -> Result<(), OciError> {
+    let new = path.with_file_name(NEW);
+    let bytes =
+        serde_json::to_vec(document).map_err(|source| OciError::Json { path: path.to_owned(), source })?;
+    std::fs::write(&new, bytes)
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(|source| OciError::io("write", path, source))
+}
+
 impl Entry {
     fn lock(path: PathBuf, how: FlockArg) -> Result<Self, OciError> {
         let file = path.join("lock");
@@ -235,9 +295,9 @@ impl Entry {
         super::bundle::read(&self.path.join("state.json"))
     }
 
-    /// Writes it: a reader sees the old one or the whole new one.
+    /// Writes it.
     pub fn write(&self, record: &Record) -> Result<(), OciError> {
-        self.replace("state.json", record)
+        replace(&self.path.join("state.json"), record)
     }
 
     /// What `launch` has noted, if it made the container.
@@ -247,22 +307,13 @@ impl Entry {
 
     /// Writes that.
     pub fn write_launched(&self, launched: &Launched) -> Result<(), OciError> {
-        self.replace(LAUNCH, launched)
-    }
-
-    fn replace(&self, name: &str, what: &impl Serialize) -> Result<(), OciError> {
-        let (new, path) = (self.path.join(".state.new"), self.path.join(name));
-        let bytes =
-            serde_json::to_vec(what).map_err(|source| OciError::Json { path: path.clone(), source })?;
-        std::fs::write(&new, bytes)
-            .and_then(|()| std::fs::rename(&new, &path))
-            .map_err(|source| OciError::io("write", path, source))
+        replace(&self.path.join(LAUNCH), launched)
     }
 
     /// Forgets the container.
     pub fn remove(self) -> Result<(), OciError> {
         // the record last: what is left of a removal that is cut off can be removed again
-        for name in [START, ".state.new", LAUNCH, "state.json", "lock"] {
+        for name in [START, NEW, LAUNCH, "state.json", "lock"] {
             match std::fs::remove_file(self.path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(OciError::io("remove", self.path.join(name), error));

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, makedev};
 use rustix::mount::MountAttrFlags;
 
 use super::config::Config;
@@ -181,11 +181,7 @@ impl<'a> Tree<'a> {
             self.root.file(at)?
         };
         let mut late = false;
-        // a link of the tree may have led here
-        if !at.starts_with("proc") && rustix::fs::fstatfs(&place).step(what)?.f_type == libc::PROC_SUPER_MAGIC
-        {
-            return Err(io::Error::other("it leads into /proc of the container")).step(what);
-        }
+        self.not_in_proc(at, &place).step(what)?;
         let made = match (&mount.kind, bind) {
             (Kind::Cgroup, _) => {
                 let read_only = mount.attributes.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
@@ -212,6 +208,9 @@ impl<'a> Tree<'a> {
             (Kind::Bind { .. }, None) => return Err(io::Error::from(io::ErrorKind::NotFound)).step(what),
         };
         change(&made, mount.recursive, true).step(what)?;
+        if at == Path::new("proc") && !is_proc(&made).step(what)? {
+            return Err(io::Error::other("only the kernel's /proc can be mounted there")).step(what);
+        }
         mounts::attach(&made, &place)?;
         if late {
             mounts::set_attributes(&made, mount.attributes.set)?;
@@ -241,10 +240,22 @@ impl<'a> Tree<'a> {
             .step(what);
         }
         let place = self.find(at)?.ok_or(io::ErrorKind::NotFound).map_err(io::Error::from).step(what)?;
-        if rustix::fs::fstatfs(&place).step(what)?.f_type != libc::PROC_SUPER_MAGIC {
+        if !is_proc(&place).step(what)? {
             return Err(io::Error::other("it is not the kernel's /proc")).step(what);
         }
         Ok(place)
+    }
+
+    /// What is to be mounted elsewhere must not come to lie in the container's /proc, which a link in the root can lead to:
+    /// settings and labels would be written to whatever covers them (CVE-2025-52881).
+    fn not_in_proc(&self, at: &Path, place: &OwnedFd) -> io::Result<()> {
+        let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
+        for (proc, root) in self.kernel.iter().filter(|(proc, _)| !at.starts_with(proc)) {
+            if is_proc(root.fd())? && device(root.fd())? == device(place)? {
+                return Err(io::Error::other(format!("a link in the root leads into /{}", proc.display())));
+            }
+        }
+        Ok(())
     }
 
     fn devices(&self, nodes: &[(PathBuf, OwnedFd)]) -> Result<(), SetupError> {
@@ -254,7 +265,10 @@ impl<'a> Tree<'a> {
             .step(|| "cannot open /dev of the container".to_owned())?;
         if self.config.namespaces.has_own(libc::CLONE_NEWUSER) {
             for (path, node) in nodes {
-                mounts::attach(node, &self.root.file(path)?)?;
+                let place = self.root.file(path)?;
+                self.not_in_proc(Path::new("dev"), &place)
+                    .step(|| format!("cannot bind the device {}", path.display()))?;
+                mounts::attach(node, &place)?;
             }
         } else {
             for &(name, major, minor) in DEVICES {
@@ -312,7 +326,13 @@ impl<'a> Tree<'a> {
             .ok_or_else(|| io::Error::other("mounts has no proc on /proc"))
             .step(what)?;
         let path = Path::new("sys").join(file);
-        let fd = crate::rootfs::resolve::open_in(proc.fd(), &path, OFlags::WRONLY).step(what)?;
+        // the kernel's own file, and not what a mount or a link has put in its place (CVE-2025-52881)
+        let how = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat2(proc.fd(), &path, flags, Mode::empty(), how).step(what)?;
         rustix::io::write(&fd, value.as_bytes()).map(drop).step(what)
     }
 
@@ -347,7 +367,7 @@ impl<'a> Tree<'a> {
 
     /// The terminal as /dev/console.
     pub fn console(&self, console: &Console) -> Result<(), SetupError> {
-        console.bind(self.devpts()?.as_fd(), &self.root.file("dev/console")?)
+        console.bind(self.devpts()?.as_fd(), &self.root.file_itself("dev", "console")?)
     }
 
     /// Makes it `/`.
@@ -371,6 +391,11 @@ impl<'a> Tree<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether it is of a procfs.
+fn is_proc(fd: &OwnedFd) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type == libc::PROC_SUPER_MAGIC)
 }
 
 /// Whether what is mounted on the host later may appear in the container.

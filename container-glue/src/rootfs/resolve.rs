@@ -76,6 +76,24 @@ impl Root {
         self.open(&path).step(what)
     }
 
+    /// Like [`Root::file`] with its name apart; a link there is refused, wherever it leads (CVE-2025-52565).
+    pub fn file_itself(&self, above: &str, name: &str) -> Result<OwnedFd, SetupError> {
+        let what = || format!("cannot open {above}/{name} in the container");
+        let directory = self.directory(above)?;
+        let make = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+        match rustix::fs::openat(&directory, name, make, Mode::from_raw_mode(0o644)) {
+            Err(Errno::EXIST) => {}
+            other => drop(other.step(what)?),
+        }
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = rustix::fs::openat(&directory, name, look, Mode::empty()).step(what)?;
+        let stat = rustix::fs::fstat(&found).step(what)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink {
+            return Err(io::Error::other("a symbolic link lies there in the root")).step(what);
+        }
+        Ok(found)
+    }
+
     /// Makes it `/` and lets go of the host's tree.
     pub fn pivot(self) -> Result<(), SetupError> {
         let pivot = || -> Result<(), Errno> {

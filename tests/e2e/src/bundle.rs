@@ -29,14 +29,19 @@ impl Bundle {
         for name in ["sh", "sleep", "cat", "id", "head", "nproc", "mkdir", "tty", "true", "ls", "grep"] {
             symlink("busybox", root.join("bin").join(name))?;
         }
-        // Debian's needs the C library.
-        let libraries = run(Command::new("ldd").arg(busybox))?.stdout;
+        bundle.add_libraries(busybox)?; // Debian's needs the C library
+        Ok(bundle)
+    }
+
+    /// Copies the libraries that a program of the host needs.
+    pub fn add_libraries(&self, program: &Path) -> Outcome {
+        let libraries = run(Command::new("ldd").arg(program))?.stdout;
         for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-            let to = root.join(library.trim_start_matches('/'));
+            let to = self.root().join(library.trim_start_matches('/'));
             std::fs::create_dir_all(to.parent().doing(library)?)?;
             std::fs::copy(library, to).doing(library)?;
         }
-        Ok(bundle)
+        Ok(())
     }
 
     /// The root directory.

@@ -1,11 +1,13 @@
 //! The launcher as an OCI runtime: bundles, and podman on top of it.
 
 mod bad;
+mod cve;
 mod fields;
 mod launched;
 mod mounts;
 mod podman;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,14 @@ pub const CASES: &[Row] = &[
     ("oci_mounts_propagation", Nothing, mounts::propagation),
     ("oci_process_settings", Cpus(2), fields::process_settings),
     ("oci_events", Nothing, fields::events),
+    ("oci_cve_2019_5736", Nothing, cve::cve_2019_5736),
+    ("oci_cve_2019_16884", Nothing, cve::cve_2019_16884),
+    ("oci_cve_2021_30465", Nothing, cve::cve_2021_30465),
+    ("oci_cve_2023_27561", Nothing, cve::cve_2023_27561),
+    ("oci_cve_2024_21626", Nothing, cve::cve_2024_21626),
+    ("oci_cve_2025_31133", Nothing, cve::cve_2025_31133),
+    ("oci_cve_2025_52565", Nothing, cve::cve_2025_52565),
+    ("oci_cve_2025_52881", Nothing, cve::cve_2025_52881),
     ("oci_podman", Nothing, podman::podman),
 ];
 
@@ -50,12 +60,16 @@ pub const CASES: &[Row] = &[
 struct Oci {
     bundle: Bundle,
     id: String,
+    /// The program under test.
+    runtime: PathBuf,
 }
 
 impl Oci {
     /// A bundle whose process is `sh -c SCRIPT`.
     fn new(name: &str, script: &str) -> Outcome<Self> {
-        let oci = Self { bundle: Bundle::make(name)?, id: format!("e2e-{}-{name}", std::process::id()) };
+        let runtime = PathBuf::from(ownproc_run()?.get_program());
+        let oci =
+            Self { bundle: Bundle::make(name)?, id: format!("e2e-{}-{name}", std::process::id()), runtime };
         oci.run(&["spec", "--bundle", &oci.bundle.dir.display().to_string()])?;
         oci.change(|config| {
             config["process"]["terminal"] = json!(false);
@@ -65,16 +79,47 @@ impl Oci {
         Ok(oci)
     }
 
+    fn config(&self) -> Outcome<Value> {
+        Ok(serde_json::from_slice(&std::fs::read(self.bundle.dir.join("config.json"))?)?)
+    }
+
     /// Changes config.json.
     fn change(&self, change: impl FnOnce(&mut Value)) -> Outcome {
-        let path = self.bundle.dir.join("config.json");
-        let mut config = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let mut config = self.config()?;
         change(&mut config);
-        Ok(std::fs::write(path, serde_json::to_vec(&config)?)?)
+        Ok(std::fs::write(self.bundle.dir.join("config.json"), serde_json::to_vec(&config)?)?)
+    }
+
+    /// A bundle more with the same root, for a container beside this one; its name, which is its directory's, too.
+    fn another(&self, number: usize) -> Outcome<String> {
+        let id = format!("{}-{number}", self.id);
+        let mut config = self.config()?;
+        config["root"]["path"] = json!(self.bundle.root());
+        config["linux"]["cgroupsPath"] = json!(format!("{}/{id}", self.bundle.parent));
+        std::fs::create_dir_all(self.bundle.dir.join(&id))?;
+        std::fs::write(self.bundle.dir.join(&id).join("config.json"), serde_json::to_vec(&config)?)?;
+        Ok(id)
+    }
+
+    /// `run` of this many, some at once; what each left.
+    fn all_at_once(&self, count: usize, at_once: usize) -> Outcome<Vec<Output>> {
+        let ids = (0..count).map(|number| self.another(number)).collect::<Outcome<Vec<_>>>()?;
+        let results: Vec<Outcome<Vec<Output>>> = std::thread::scope(|scope| {
+            let part = |ids: &[String]| -> Outcome<Vec<Output>> {
+                ids.iter().map(|id| self.output(&["run", "--bundle", id, id])).collect()
+            };
+            let threads: Vec<_> =
+                ids.chunks(count.div_ceil(at_once)).map(|ids| scope.spawn(move || part(ids))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        });
+        let outputs: Vec<Output> =
+            results.into_iter().collect::<Outcome<Vec<_>>>()?.into_iter().flatten().collect();
+        check_eq!(outputs.len(), count, "containers that ran");
+        Ok(outputs)
     }
 
     fn command(&self, words: &[&str]) -> Outcome<Command> {
-        let mut command = ownproc_run()?;
+        let mut command = Command::new(&self.runtime);
         command.arg("--root").arg(self.bundle.dir.join("states")).args(words).current_dir(&self.bundle.dir);
         command.stdin(Stdio::null());
         Ok(command)

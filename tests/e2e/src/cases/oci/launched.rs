@@ -66,7 +66,7 @@ impl Launched {
         for (key, value) in ownproc_run()?.get_envs() {
             command.env(key, value.unwrap_or_default());
         }
-        Ok(run(&mut command)?.ok().doing(format!("script {line}"))?.replace('\r', ""))
+        Ok(run(&mut command)?.ok().doing(format!("script {line}"))?.replace('\r', "").replace("^@", "")) // script's own way to say that its input ended
     }
 
     fn nothing_is_left(&self) -> Outcome {
