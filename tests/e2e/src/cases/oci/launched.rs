@@ -66,7 +66,8 @@ impl Launched {
         for (key, value) in ownproc_run()?.get_envs() {
             command.env(key, value.unwrap_or_default());
         }
-        Ok(run(&mut command)?.ok().doing(format!("script {line}"))?.replace('\r', "").replace("^@", "")) // script's own way to say that its input ended
+        // ^@ is how script says that its own input ended
+        Ok(run(&mut command)?.ok().doing(format!("script {line}"))?.replace('\r', "").replace("^@", ""))
     }
 
     fn nothing_is_left(&self) -> Outcome {
