@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Row;
 use crate::bundle::Bundle;
-use crate::case::Needs::{Cpus, Nothing};
+use crate::case::Needs::{Cpus, Nothing, V2};
 use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::{Output, run};
 use crate::parse::Meminfo;
@@ -37,6 +37,7 @@ pub const CASES: &[Row] = &[
     ("oci_mounts_whole_trees", Nothing, mounts::trees),
     ("oci_mounts_propagation", Nothing, mounts::propagation),
     ("oci_process_settings", Cpus(2), fields::process_settings),
+    ("oci_cpuset_partition", V2, fields::partition),
     ("oci_events", Nothing, fields::events),
     ("oci_podman", Nothing, podman::podman),
 ];
