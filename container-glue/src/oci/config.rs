@@ -205,16 +205,6 @@ fn sysctl(
     settings: Option<&HashMap<String, String>>,
     namespaces: &Namespaces,
 ) -> Result<Vec<(PathBuf, String)>, OciError> {
-    const IPC: &[&str] = &[
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     let mut sorted: Vec<_> = settings.into_iter().flatten().collect();
     sorted.sort();
     sorted
@@ -223,25 +213,36 @@ fn sysctl(
             let bad = |reason: &str| OciError::config(format!("linux.sysctl.{key}"), reason);
             // with a slash in it dots are part of names (sysctl(8))
             let file: PathBuf = if key.contains('/') { key.into() } else { key.split('.').collect() };
-            let dotted = key.replace('/', ".");
-            let needs = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
-                libc::CLONE_NEWIPC
-            } else if dotted.starts_with("net.") {
-                libc::CLONE_NEWNET
-            } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
-                libc::CLONE_NEWUTS
-            } else {
+            let Some(needs) = namespace_of(&file) else {
                 return Err(bad("is the host's, not a container's own"));
             };
             if !namespaces.has_own(needs) {
                 return Err(bad("belongs to a namespace that the container does not have for itself"));
             }
-            if file.components().any(|part| !matches!(part, Component::Normal(_))) {
+            let plain = file.components().all(|part| matches!(part, Component::Normal(_)));
+            if !plain || file.components().count() < 2 || key.contains('\0') {
                 return Err(bad("is no name of a setting"));
+            }
+            if value.contains('\0') {
+                return Err(bad("its value holds a NUL byte"));
             }
             Ok((file, value.clone()))
         })
         .collect()
+}
+
+/// `CLONE_NEW*` of the namespace that a setting, by its file below /proc/sys, is part of; `None`: it is all the host's.
+pub fn namespace_of(file: &Path) -> Option<i32> {
+    const IPC: &[&str] =
+        &["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+    let words: Vec<&str> = file.iter().map(|part| part.to_str().unwrap_or_default()).collect();
+    match words.as_slice() {
+        ["kernel", name] if IPC.contains(name) => Some(libc::CLONE_NEWIPC),
+        ["fs", "mqueue", _, ..] => Some(libc::CLONE_NEWIPC),
+        ["net", _, ..] => Some(libc::CLONE_NEWNET),
+        ["kernel", "domainname" | "hostname"] => Some(libc::CLONE_NEWUTS),
+        _ => None,
+    }
 }
 
 /// The groups' path from the hierarchies' roots.

@@ -14,8 +14,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use ownproc::containers::pidfd;
 
-use super::config::Config;
 use super::config::namespaces::{KINDS, Namespaces};
+use super::config::{Config, namespace_of};
 use super::{Doing, OciError};
 use crate::namespaces::{Child, spawn};
 use crate::rootfs::{SetupError, Step};
@@ -66,6 +66,9 @@ impl Joined {
                         path.display()
                     ),
                 ));
+            }
+            if is_own(&space.file, name).map_err(fail)? {
+                not_the_hosts(config, kind, name)?;
             }
             match kind {
                 libc::CLONE_NEWNS => found.mount = Some(space),
@@ -134,6 +137,23 @@ impl Joined {
             }
         }
     }
+}
+
+/// What is set in a namespace that is joined must not be set in the caller's.
+fn not_the_hosts(config: &Config, kind: i32, name: &str) -> Result<(), OciError> {
+    let uts = kind == libc::CLONE_NEWUTS;
+    let sysctl = config.sysctl.iter().any(|(file, _)| namespace_of(file) == Some(kind));
+    for (field, there) in [
+        ("linux.sysctl", sysctl),
+        ("hostname", uts && config.hostname.is_some()),
+        ("domainname", uts && config.domainname.is_some()),
+    ] {
+        if there {
+            let reason = format!("the {name} namespace that is joined is the host's: leave it out");
+            return Err(OciError::config(field, reason));
+        }
+    }
+    Ok(())
 }
 
 /// Whether it is the one that this process is in.

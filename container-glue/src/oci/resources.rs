@@ -57,6 +57,8 @@ pub struct Write {
     pub again: bool,
     /// Refuse `value`, a number, when it is below the number in this file.
     pub not_below: Option<&'static str>,
+    /// The kernel takes any of its words here and writes behind it why that does not hold: `root invalid (REASON)`.
+    pub may_be_invalid: bool,
 }
 
 /// What if a group has no file of that name.
@@ -112,6 +114,18 @@ pub enum ResourceError {
         value: String,
         /// Bytes in use.
         used: u64,
+        /// The file that says so.
+        path: PathBuf,
+    },
+    /// The kernel has written down why not.
+    #[error("{field}: {value} does not hold: {reason} ({})", path.display())]
+    Invalid {
+        /// By its path in the configuration.
+        field: String,
+        /// As asked for.
+        value: String,
+        /// The kernel's words.
+        reason: String,
         /// The file that says so.
         path: PathBuf,
     },

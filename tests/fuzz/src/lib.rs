@@ -10,11 +10,29 @@ pub mod targets;
 
 // The launcher is a program without a library: the modules that parse are compiled here once more.
 #[path = "../../../container-glue/src"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod launcher {
     pub mod args;
     pub mod oci {
         pub mod args;
+        pub mod config;
+        pub mod resources;
+        pub mod seccomp;
+
+        /// The part of the launcher's error that a configuration can cause: the rest would bring all of the launcher here.
+        #[derive(Debug, thiserror::Error)]
+        pub enum OciError {
+            #[error("config.json: {field}: {reason}")]
+            Config { field: String, reason: String },
+            #[error(transparent)]
+            Seccomp(#[from] seccomp::SeccompError),
+        }
+
+        impl OciError {
+            pub fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
+                Self::Config { field: field.into(), reason: reason.into() }
+            }
+        }
     }
     pub mod pins;
     pub mod spec;

@@ -8,6 +8,7 @@ pub mod fuse;
 pub mod host;
 pub mod launcher;
 pub mod model;
+pub mod oci;
 pub mod render;
 pub mod templates;
 pub mod tree;
@@ -38,4 +39,5 @@ targets! {
     config: config_file config_choices;
     containers: state_records state_directory record_keys;
     launcher: launcher_command_line launcher_size launcher_volume launcher_pins;
+    oci: oci_config oci_resources oci_seccomp;
 }

@@ -169,8 +169,6 @@ fn one(
                     recursive.add(*on, *flag);
                 } else if let Some(flag) = propagation(word) {
                     flags.push(flag);
-                } else if bind.is_some() || typ == "bind" {
-                    return Err(OciError::config(field, format!("{word:?} is no option of a bind mount")));
                 } else if word.contains(['\0', '\n']) {
                     return Err(OciError::config(field, "an option holds a NUL byte or a line feed"));
                 } else {
@@ -178,6 +176,10 @@ fn one(
                 }
             }
         }
+    }
+    // behind all of them: the word bind may stand anywhere
+    if let (Some(_), Some(word)) = (bind, data.first()) {
+        return Err(OciError::config(field, format!("{word:?} is no option of a bind mount")));
     }
     let kind = match (bind, typ) {
         (Some(recursive), _) => {

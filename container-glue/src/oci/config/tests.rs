@@ -120,7 +120,9 @@ fn options_of_mounts() {
     assert_eq!(mount.propagation, [Propagation::DOWNSTREAM | Propagation::REC]);
     // the last of two opposites counts
     assert!(with(&["ro", "rw"]).unwrap().attributes.set.is_empty());
-    assert!(with(&["bind", "size=5"]).is_err());
+    for bad in [["bind", "size=5"], ["size=5", "bind"]] {
+        assert!(with(&bad).unwrap_err().contains("size=5"));
+    }
 }
 
 #[test]
@@ -131,9 +133,23 @@ fn settings_of_the_host_are_refused() {
     assert_eq!(file("net.ipv4.ip_forward"), Path::new("net/ipv4/ip_forward"));
     assert_eq!(file("net/ipv4/conf/eth0.1/rp_filter"), Path::new("net/ipv4/conf/eth0.1/rp_filter"));
     assert_eq!(file("kernel.shmmax"), Path::new("kernel/shmmax"));
-    for bad in ["vm.swappiness", "kernel.panic", "net/../kernel/panic", "fs.file-max", ""] {
+    let bad = [
+        "vm.swappiness",
+        "kernel.panic",
+        "net/../kernel/panic",
+        "fs.file-max",
+        "fs.mqueue",
+        "",
+        "net.",
+        "net",
+        "net.x\0",
+        "/net/x",
+    ];
+    for bad in bad {
         assert!(with(bad).is_err(), "{bad}");
     }
+    let value = changed(|c| c["linux"]["sysctl"] = json!({"kernel.shmmax": "1\u{0}2"}));
+    assert!(value.unwrap_err().contains("NUL"));
 }
 
 #[test]

@@ -54,6 +54,9 @@ fn apply_one(
         check_use(write, group.join(file))?;
     }
     let path = group.join(&write.file);
+    if write.may_be_invalid {
+        return apply_valid(write, path, to_file);
+    }
     match (to_file(&path, &write.value), &write.missing) {
         (Ok(()), _) => Ok(()),
         (Err(error), Missing::Ignore) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -67,6 +70,36 @@ fn apply_one(
             source,
         }),
     }
+}
+
+/// Writes, and takes it back where the kernel says that it does not hold.
+fn apply_valid(
+    write: &Write,
+    path: PathBuf,
+    to_file: &mut dyn FnMut(&Path, &str) -> io::Result<()>,
+) -> Result<(), ResourceError> {
+    let field = || write.field.clone();
+    let io = |action: String, path: &Path, source| ResourceError::Io {
+        field: field(),
+        action,
+        path: path.to_owned(),
+        source,
+    };
+    let read = || std::fs::read_to_string(&path).map_err(|source| io("read".to_owned(), &path, source));
+    let before = read()?;
+    to_file(&path, &write.value).map_err(|source| io(format!("write {} to", write.value), &path, source))?;
+    let now = read()?;
+    let Some((_, reason)) = now.split_once(" invalid") else { return Ok(()) };
+    // one that was invalid already stays what it was asked to be then
+    let _ = to_file(&path, before.split_ascii_whitespace().next().unwrap_or("member"));
+    let reason = reason.trim().trim_start_matches('(').trim_end_matches(')');
+    let reason = if reason.is_empty() { "the kernel gives no reason" } else { reason };
+    Err(ResourceError::Invalid {
+        field: field(),
+        value: write.value.clone(),
+        reason: reason.to_owned(),
+        path,
+    })
 }
 
 /// The kernel would reclaim and then kill to get below the use: with this it is not asked to.

@@ -70,6 +70,7 @@ pub fn write(
         missing: Missing::Error,
         again: false,
         not_below: None,
+        may_be_invalid: false,
     }
 }
 

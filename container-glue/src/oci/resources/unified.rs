@@ -4,13 +4,18 @@ use std::collections::HashMap;
 
 use ownproc::cgroup::Version;
 
-use super::ResourceError;
 use super::planner::{Planner, line, path_of, refuse, write};
+use super::{ResourceError, Write};
 
 /// The core's files, `cgroup.*`, that may be written. The others are no limits but the launcher's own means: they
 /// move, freeze and kill processes, hand controllers down, or (`cgroup.pressure`) stop the kernel from counting what
 /// the container's `/proc/pressure` shows.
 const CORE: [&str; 2] = ["cgroup.max.depth", "cgroup.max.descendants"];
+
+/// Whether the group has CPUs that no other has, and its own balancing of load. Sorted behind `cpuset.cpus` and
+/// `cpuset.cpus.exclusive`, which it depends on.
+const PARTITION: &str = "cpuset.cpus.partition";
+const PARTITIONS: [&str; 3] = ["member", "root", "isolated"];
 
 /// Plans all keys, by name. A value of several lines is written line by line: the kernel takes one at a time.
 pub fn plan(unified: &HashMap<String, String>, planner: &mut Planner) -> Result<(), ResourceError> {
@@ -36,7 +41,13 @@ pub fn plan(unified: &HashMap<String, String>, planner: &mut Planner) -> Result<
         for one in value.split('\n') {
             let one = line(&field, one)?;
             if !one.is_empty() {
-                planner.write(write(&field, controller, key, one));
+                let partition = key == PARTITION;
+                if partition && !PARTITIONS.contains(&one) {
+                    let reason = format!("is not one of {}", PARTITIONS.join(", "));
+                    return Err(refuse(&field, one, reason));
+                }
+                let write = write(&field, controller, key, one);
+                planner.write(Write { may_be_invalid: partition, ..write });
             }
         }
     }

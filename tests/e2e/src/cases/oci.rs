@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Row;
 use crate::bundle::Bundle;
-use crate::case::Needs::{Cpus, Nothing};
+use crate::case::Needs::{Cpus, Nothing, V2};
 use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::{Output, run};
 use crate::parse::Meminfo;
@@ -44,6 +44,7 @@ pub const CASES: &[Row] = &[
     ("oci_mounts_whole_trees", Nothing, mounts::trees),
     ("oci_mounts_propagation", Nothing, mounts::propagation),
     ("oci_process_settings", Cpus(2), fields::process_settings),
+    ("oci_cpuset_partition", V2, fields::partition),
     ("oci_events", Nothing, fields::events),
     ("oci_cve_2019_5736", Nothing, cve::cve_2019_5736),
     ("oci_cve_2019_16884", Nothing, cve::cve_2019_16884),

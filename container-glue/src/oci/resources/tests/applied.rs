@@ -175,3 +175,37 @@ fn a_value_that_stays_refused_is_an_error() {
         "{error}"
     );
 }
+
+/// The kernel takes the word, and says behind it that it does not hold.
+#[test]
+fn partitions() {
+    let tree = group(&["cpuset.cpus=", "cpuset.cpus.partition=member\n"]);
+    let json = r#"{"unified":{"cpuset.cpus.partition":"root","cpuset.cpus":"1"}}"#;
+    let plan = planned(json, v2).unwrap();
+    let order: Vec<&str> = plan.writes.iter().map(|write| write.file.as_str()).collect();
+    assert_eq!(order, ["cpuset.cpus", "cpuset.cpus.partition"]);
+    let with = |said: &'static str| {
+        let written = RefCell::new(Vec::new());
+        let mut to_file = |path: &Path, value: &str| {
+            written.borrow_mut().push(value.to_owned());
+            let value = if value == "root" { said } else { value };
+            std::fs::write(path, format!("{value}\n"))
+        };
+        let done = apply_with(&plan.writes, &|_| Some(tree.path().to_owned()), &mut to_file);
+        (done.map_err(|error| error.to_string()), written.into_inner())
+    };
+    let (done, written) = with("root invalid (Parent is not a partition root)");
+    let error = done.unwrap_err();
+    assert!(error.contains("root does not hold: Parent is not a partition root (/"), "{error}");
+    assert!(error.contains("cpuset.cpus.partition"), "{error}");
+    assert_eq!(written, ["1", "root", "member"]);
+    assert_eq!(read(tree.path(), "cpuset.cpus.partition"), "member\n");
+    assert!(with("root invalid").0.unwrap_err().contains("no reason"));
+    let (done, written) = with("root");
+    assert_eq!((done, written.len()), (Ok(()), 2));
+    for bad in ["", "threaded", "root invalid", "Root"] {
+        let json = format!(r#"{{"unified":{{"cpuset.cpus.partition":"{bad}"}}}}"#);
+        let said = planned(&json, v2).map(|plan| plan.writes.len());
+        assert!(if bad.is_empty() { said == Ok(0) } else { said.is_err() }, "{bad}: {said:?}");
+    }
+}

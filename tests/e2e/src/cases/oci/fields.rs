@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Oci;
 use crate::case::{Doing, Outcome, check, check_eq};
+use crate::parse::cpu_list;
 use crate::shell::Shell;
 
 /// Makes the namespace of a kind one that is joined, or with an empty path a new one.
@@ -261,6 +262,26 @@ pub fn joining() -> Outcome {
             "{kind} by {name}: {output:?}"
         );
     }
+    for (kind, field, value) in [
+        ("uts", "/hostname", json!("of-a-container")),
+        ("uts", "/domainname", json!("of-a-container")),
+        ("network", "/linux/sysctl", json!({ "net.ipv4.ip_forward": "0" })),
+        ("ipc", "/linux/sysctl", json!({ "kernel.shmmni": "77" })),
+    ] {
+        write("true", &[], &|config| {
+            let name = if kind == "network" { "net" } else { kind };
+            let _ = namespace(config, kind, &format!("/proc/{}/ns/{name}", std::process::id()));
+            if let Some(fields) = config.as_object_mut() {
+                fields.remove("hostname");
+            }
+            match field.strip_prefix("/linux/") {
+                Some(key) => config["linux"][key] = value.clone(),
+                None => config[&field[1..]] = value.clone(),
+            }
+        })?;
+        let output = oci.output(&["run", &second])?;
+        check!(output.code != 0 && output.stderr.contains("is the host's"), "{kind}, {field}: {output:?}");
+    }
     check_eq!(oci.status()?, "running", "status of the first at the end");
     oci.run(&["delete", "--force", &first])?;
     oci.nothing_is_left()
@@ -328,6 +349,51 @@ pub fn process_settings() -> Outcome {
         check!(output.code != 0 && output.stderr.contains(word), "{pointer}: {output:?}");
         oci.change(|config| config["linux"][pointer] = Value::Null)?;
     }
+    oci.run(&["delete", "--force", &id])?;
+    oci.nothing_is_left()
+}
+
+/// CPUs that no other group has: where the kernel makes no partition of them its reason is told.
+pub fn partition() -> Outcome {
+    let oci = Oci::new("partition", "sleep 600")?;
+    let id = oci.id.clone();
+    let cpus = cpu_list(&std::fs::read_to_string("/sys/devices/system/cpu/online")?)?;
+    let last = cpus.last().doing("CPUs")?.to_string();
+    let top = format!("/e2e-{}-partition", std::process::id());
+    let file = |group: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{group}/cpuset.cpus.partition"));
+    let with = |group: &str, partition: &str| {
+        oci.change(|config| {
+            config["linux"]["cgroupsPath"] = json!(group);
+            config["linux"]["resources"]["unified"] =
+                json!({ "cpuset.cpus": last, "cpuset.cpus.partition": partition });
+        })
+    };
+    // below the root every group may be one
+    for kind in ["root", "isolated"] {
+        with(&top, kind)?;
+        oci.leave(&["run", "--detach", &id])?;
+        check_eq!(file(&top)?.trim(), kind, "partition of the container's group");
+        check_eq!(oci.run(&["exec", &id, "nproc"])?.trim(), "1", "CPUs inside");
+        oci.run(&["delete", "--force", &id])?;
+    }
+    // below a group that is none, the kernel takes the word and says that it does not hold
+    let below = format!("{}/{id}", oci.bundle.parent);
+    with(&below, "root")?;
+    let output = oci.output(&["run", &id])?;
+    check!(
+        output.code != 0
+            && output.stderr.contains("root does not hold: ")
+            && output.stderr.trim().lines().count() == 1,
+        "below a group that is no partition: {output:?}"
+    );
+    oci.nothing_is_left()?;
+    // and an update leaves what was
+    with(&below, "member")?;
+    oci.leave(&["run", "--detach", &id])?;
+    std::fs::write(oci.bundle.dir.join("new.json"), r#"{"unified":{"cpuset.cpus.partition":"isolated"}}"#)?;
+    let output = oci.output(&["update", "--resources", "new.json", &id])?;
+    check!(output.code != 0 && output.stderr.contains("isolated does not hold: "), "an update: {output:?}");
+    check_eq!(file(&below)?.trim(), "member", "partition after an update that failed");
     oci.run(&["delete", "--force", &id])?;
     oci.nothing_is_left()
 }
