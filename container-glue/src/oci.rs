@@ -22,6 +22,7 @@ pub mod resources;
 pub mod seccomp;
 pub mod stop;
 pub mod store;
+pub mod sysinfo;
 pub mod template;
 pub mod tree;
 pub mod update;

@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, Spec};
 
-use super::OciError;
 use super::seccomp::{self, Filter};
+use super::{OciError, sysinfo};
 use mounts::Mount;
 use namespaces::Namespaces;
 use process::Process;
@@ -48,6 +48,8 @@ pub struct Config {
     pub process: Process,
     /// What it may call.
     pub seccomp: Option<Filter>,
+    /// The same with sysinfo(2) answered by the daemon, where it is.
+    pub sysinfo: Option<Filter>,
     /// Path from the hierarchies' roots.
     pub cgroup: PathBuf,
 }
@@ -101,6 +103,7 @@ impl Config {
             propagation: linux.rootfs_propagation().clone().filter(|word| !word.is_empty()),
             process: Process::new(process)?,
             seccomp: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
+            sysinfo: sysinfo::filter(spec)?,
             cgroup: cgroup(linux.cgroups_path().as_deref(), id, systemd)?,
             namespaces,
         })

@@ -16,6 +16,7 @@ use super::config::Config;
 use super::config::namespaces::CLONE_NEWTIME;
 use super::init::{self, Init, Order, Report};
 use super::store::{Entry, Group, Record, START, Store, identity};
+use super::sysinfo::{self, Beside};
 use super::tree::Sources;
 use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
 use crate::args::DaemonMode;
@@ -79,9 +80,13 @@ fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
     let connection = UnixStream::connect(entry.path.join(START))
         .map_err(|source| OciError::io("connect to", entry.path.join(START), source))?;
     let _ = std::fs::remove_file(entry.path.join(START));
+    let hearing = "hear from the container's process";
     let mut said = String::new();
-    io::Read::read_to_string(&mut io::Read::take(&connection, 65_536), &mut said)
-        .doing("hear from the container's process")?;
+    if sysinfo::filter(&record.spec)?.is_some() {
+        said = Beside::new(&mount_point()).serve(&connection).doing(hearing)?;
+    } else {
+        io::Read::read_to_string(&mut io::Read::take(&connection, 65_536), &mut said).doing(hearing)?;
+    }
     if !said.is_empty() {
         return Err(OciError::Setup(said));
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
@@ -14,6 +15,7 @@ use super::config::process::Process;
 use super::process::{self, Labels};
 use super::seccomp::{self, Filter};
 use super::store::{Record, Status, Store};
+use super::sysinfo::{self, Beside};
 use super::{Doing, OciError, bundle, console, create, init};
 use crate::command::{self, Program};
 use crate::namespaces::{self, Child};
@@ -46,6 +48,7 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     console::check(process.terminal, args.console_socket.as_deref())?;
     let linux = record.spec.linux().as_ref();
     let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
+    let with = sysinfo::filter(&record.spec)?;
     let console = args.console_socket.as_deref().map(console::connect).transpose()?;
     let container = record.alive().ok_or(OciError::NotRunning)?;
     let flags = spaces(record.pid)?;
@@ -55,19 +58,31 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let signals = Signals::block().doing("block signals")?;
     let (ours, theirs) = sync::channel().doing("make a socket pair")?;
     let (ready, go) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).doing("make a pipe")?;
-    let entered = Entered { process: &process, filter: filter.as_ref(), console: console.as_ref() };
+    let beside = with.as_ref().map(|_| Beside::new(&create::mount_point()));
+    let (of_beside, of_process) = UnixStream::pair().doing("make a socket pair")?;
+    let entered = Entered {
+        process: &process,
+        filter: filter.as_ref(),
+        sysinfo: with.as_ref(),
+        beside: of_process.as_fd(),
+        console: console.as_ref(),
+    };
     let Child { pid, pidfd } = {
         let child = || enter(&entered, container.as_fd(), flags, &theirs, &ready);
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
         born_inside(container.as_fd(), flags, child)?
     };
-    drop((theirs, ready));
+    drop((theirs, ready, of_process));
     let placed = place(&record, pid)
         .and_then(|()| process::limit(pid, &process).map_err(|error| OciError::Setup(error.to_string())));
     if placed.is_ok() {
         let _ = rustix::io::write(&go, &[1]); // a process that is gone is heard to be
     }
     drop(go);
+    if let Some(beside) = beside {
+        // ends when it becomes its program, or ends
+        beside.serve(&of_beside).doing("hear from the process")?;
+    }
     let failed = hear(&ours)?;
     if let Some(why) = placed.err().or(failed) {
         let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
@@ -145,6 +160,10 @@ fn place(record: &Record, pid: i32) -> Result<(), OciError> {
 struct Entered<'a> {
     process: &'a Process,
     filter: Option<&'a Filter>,
+    /// The same with sysinfo(2) answered by the daemon, where it is.
+    sysinfo: Option<&'a Filter>,
+    /// To the one that waits beside it.
+    beside: BorrowedFd<'a>,
     console: Option<&'a OwnedFd>,
 }
 
@@ -179,10 +198,11 @@ fn become_it(it: &Entered<'_>, container: BorrowedFd<'_>, flags: i32) -> Result<
     process::enter_cwd(it.process)?;
     let program = Program::new(it.process.args.clone(), it.process.env.clone());
     program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
-    process::become_it(it.process, labels, &mut || match it.filter {
+    process::become_it(it.process, labels, &mut || match (it.sysinfo, it.filter) {
+        (Some(with), filter) => sysinfo::install(with, filter, it.beside),
         // a listener was handed out once, when the container was made: none is asked for here
-        Some(filter) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),
-        None => Ok(()),
+        (None, Some(filter)) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),
+        (None, None) => Ok(()),
     })?;
     process::enter_cwd(it.process)?;
     let _ = rustix::process::set_parent_process_death_signal(None);

@@ -16,6 +16,7 @@ use super::config::process::Process;
 use super::console::Console;
 use super::hooks;
 use super::process::{self, Labels};
+use super::sysinfo;
 use super::tree::{Sources, Tree};
 use crate::command::{self, Program};
 use crate::groups::Hierarchy;
@@ -101,7 +102,7 @@ pub fn main(init: &Init<'_>, sources: Sources) -> i32 {
     let Ok((connection, _)) = init.start.accept() else { return 1 };
     // shuts the socket down for all who hold a copy: a second start is refused
     let _ = rustix::net::shutdown(init.start, rustix::net::Shutdown::Both);
-    let said = match run(init, prepared) {
+    let said = match run(init, prepared, connection.as_fd()) {
         Ok(reason) => reason,
         Err(error) => error.to_string(),
     };
@@ -111,7 +112,7 @@ pub fn main(init: &Init<'_>, sources: Sources) -> i32 {
 }
 
 /// After `start`: returns why the program does not run.
-fn run(init: &Init<'_>, it: Prepared) -> Result<String, SetupError> {
+fn run(init: &Init<'_>, it: Prepared, start: BorrowedFd<'_>) -> Result<String, SetupError> {
     if let Some(hooks) = init.hooks {
         hooks::run(hooks.start_container(), &it.state)
             .map_err(|error| io::Error::other(error.to_string()))
@@ -119,14 +120,17 @@ fn run(init: &Init<'_>, it: Prepared) -> Result<String, SetupError> {
     }
     let config = init.config;
     let (pid, state) = (it.pid, it.state);
-    process::become_it(&config.process, it.labels, &mut || seccomp(init, pid, &state))?;
+    process::become_it(&config.process, it.labels, &mut || seccomp(init, pid, &state, start))?;
     process::enter_cwd(&config.process)?;
     command::reset_signals(&SigSet::empty());
     let (_, reason) = it.program.execute();
     Ok(reason)
 }
 
-fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {
+fn seccomp(init: &Init<'_>, pid: i32, state: &str, start: BorrowedFd<'_>) -> Result<(), SetupError> {
+    if let Some(with) = &init.config.sysinfo {
+        return sysinfo::install(with, init.config.seccomp.as_ref(), start);
+    }
     let Some(filter) = &init.config.seccomp else { return Ok(()) };
     let notify = filter.install().step(|| "cannot install linux.seccomp".to_owned())?;
     let (Some(notify), Some(listener)) = (notify, init.listener) else { return Ok(()) };
