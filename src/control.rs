@@ -23,7 +23,7 @@ pub use message::{
     ViewInfo, WorkerInfo,
 };
 pub use paths::Paths;
-pub use server::{Handler, RegisterRequest, Running, Server, ServerError};
+pub use server::{Handler, RegisterRequest, Running, Server, ServerError, bind_inbox};
 
 #[cfg(test)]
 mod tests;

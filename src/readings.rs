@@ -11,6 +11,7 @@ mod reader;
 pub mod sampler;
 pub mod subject;
 pub mod syscpu;
+mod sysinfo;
 pub mod sysnode;
 pub mod tasks;
 
@@ -19,6 +20,7 @@ pub use reader::ReaderTime;
 pub use sampler::LoadSampler;
 pub use subject::Subject;
 pub use syscpu::{cpu_number, sys_cpu_file, sys_cpu_link, sys_cpu_list_dir};
+pub use sysinfo::sysinfo;
 pub use sysnode::{node_number, shown_nodes, sys_node_file, sys_node_link, sys_node_list_dir};
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod stat;
 mod swaps;
 mod syscpu;
 mod sysfs;
+mod sysinfo;
 mod sysnode;
 mod uptime;
 mod vmstat;
@@ -37,6 +38,7 @@ pub use syscpu::{
     rewriting, sys_cpu,
 };
 pub use sysfs::{SYS_CPU_PATHS, SYS_NODE_PATHS, is_listed, origin};
+pub use sysinfo::{SYSINFO_32, SYSINFO_64, sysinfo, sysinfo_32};
 pub use sysnode::{
     SYS_NODE_FILES, SysNodeFile, node_cpulist, node_cpumap, node_distance, node_hugepages, node_meminfo,
     node_numastat, node_vmstat, sys_node,

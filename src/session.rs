@@ -4,6 +4,7 @@
 //! ([`crate::fs::inode`]), handles carry a generation ([`crate::fs::snapshots`]), the device is opened and mounted
 //! here and only then given to fuser, registrations are on disk.
 
+pub mod calls;
 pub mod confine;
 mod degraded;
 pub mod end;

@@ -12,6 +12,7 @@ pub mod node;
 pub mod pages;
 mod spread;
 pub mod stat;
+pub mod sysinfo;
 pub mod time;
 
 pub use account::{CpuAccount, CpuTimes};
@@ -26,4 +27,5 @@ pub use memory::{
 pub use node::{Share, ShownNodes, shown_nodes};
 pub use pages::{CounterAccount, PagesView, blocks};
 pub use stat::{StatView, stat_view};
+pub use sysinfo::{SysinfoView, sysinfo};
 pub use time::{UptimeView, btime, uptime};

@@ -70,6 +70,15 @@ pub enum DaemonMode {
     Require,
 }
 
+/// Who answers sysinfo(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sysinfo {
+    /// The daemon.
+    View,
+    /// The kernel.
+    Kernel,
+}
+
 /// `ownproc-run launch`. Sizes are bytes or b, k, m, g, t (1024-based).
 #[derive(Debug, Args)]
 pub struct LaunchArgs {
@@ -150,6 +159,10 @@ pub struct LaunchArgs {
     /// uptime=container|host, counters=zero|host. Default: as the daemon is configured.
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub view: Vec<String>,
+    /// Who answers sysinfo(2), which some programs ask instead of reading files: view, with the numbers of the container's
+    /// files, or kernel, with the host's.
+    #[arg(long, value_enum, default_value = "view")]
+    pub sysinfo: Sysinfo,
     /// Group under which the container's groups are made.
     #[arg(long, value_name = "PATH", default_value = "/ownproc")]
     pub cgroup_parent: String,

@@ -30,6 +30,7 @@ pub mod seccomp;
 pub mod spaces;
 pub mod stop;
 pub mod store;
+pub mod sysinfo;
 pub mod template;
 pub mod tree;
 pub mod update;

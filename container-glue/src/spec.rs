@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use ownproc::model::{ContainerName, PolicyChange, PolicyChoices, PolicyError};
 
-use crate::args::{DaemonMode, LaunchArgs};
+use crate::args::{DaemonMode, LaunchArgs, Sysinfo};
 pub use device::{DeviceFlag, IoMax};
 pub use limits::Limits;
 pub use volume::Volume;
@@ -73,6 +73,8 @@ pub struct Spec {
     pub cgroup_parent: PathBuf,
     /// Its own choices of policies.
     pub view: PolicyChoices,
+    /// See [`Sysinfo`].
+    pub sysinfo: Sysinfo,
     /// See [`DaemonMode`].
     pub daemon: DaemonMode,
     /// Mount point of the daemon.
@@ -147,6 +149,7 @@ impl Spec {
             workdir: absolute("--workdir", &args.workdir)?,
             cgroup_parent: cgroup_parent(&args.cgroup_parent)?,
             view: view(&args.view)?,
+            sysinfo: args.sysinfo,
             daemon: args.daemon,
             mount: mount(args.mount.as_ref(), caller)?,
             command: args.command.clone(),

@@ -20,6 +20,8 @@ pub struct Paths {
     pub dir: PathBuf,
     /// Mode 0600.
     pub socket: PathBuf,
+    /// Where runtimes hand in seccomp listeners; mode 0600.
+    pub seccomp: PathBuf,
     /// One NAME.json per registered container.
     pub containers: PathBuf,
     /// What a daemon writes that was started by the launcher.
@@ -44,6 +46,7 @@ impl Paths {
         };
         Self {
             socket: dir.join("control.sock"),
+            seccomp: dir.join("seccomp.sock"),
             containers: dir.join("containers"),
             log: dir.join("serve.log"),
             dir,
@@ -135,6 +138,7 @@ mod tests {
     fn default_and_other_mounts() {
         let default = Paths::new(Path::new("/var/lib/ownproc"));
         assert_eq!(default.socket, Path::new("/run/ownproc/control.sock"));
+        assert_eq!(default.seccomp, Path::new("/run/ownproc/seccomp.sock"));
         let other = Paths::new(Path::new("/no-such-dir/x/"));
         assert_eq!(other.socket, Path::new("/run/ownproc/at/no\\x2dsuch\\x2ddir-x/control.sock"));
         assert_eq!(other.mount, Path::new("/no-such-dir/x"));

@@ -7,6 +7,12 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use super::message::{Refusal, RefusalKind};
 
+/// The user of the peer as of the moment of connect(2); root of another user namespace is somebody else here.
+pub fn uid(socket: BorrowedFd<'_>) -> Result<u32, rustix::io::Errno> {
+    let peer = getsockopt(&socket, sockopt::PeerCredentials);
+    peer.map(|peer| peer.uid()).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32))
+}
+
 /// Lets only root of the daemon's own user and pid namespaces through: root of a container's user namespace has
 /// another uid 0, and a pid of another pid namespace would name another process here.
 ///

@@ -1,7 +1,7 @@
 //! The daemon's side of the control socket.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -117,21 +117,7 @@ impl Server {
             Err(Errno::WOULDBLOCK) => return Err(ServerError::Running(paths.mount)),
             Err(error) => return Err(errno(&lock_path)(error)),
         }
-        match std::fs::remove_file(&paths.socket) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(at(&paths.socket)(error));
-            }
-            _ => {}
-        }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(errno(&paths.socket))?;
-        let (address, _directory) =
-            client::address(&paths.dir, &paths.socket).map_err(errno(&paths.socket))?;
-        bind(&listener, &address).map_err(errno(&paths.socket))?;
-        // The directory is 0700 already, so nobody else can come in between.
-        rustix::fs::chmod(&paths.socket, Mode::RUSR | Mode::WUSR).map_err(errno(&paths.socket))?;
-        listen(&listener, 128).map_err(errno(&paths.socket))?;
+        let listener = bind_new(&paths.dir, &paths.socket)?;
         Ok(Self { paths, listener, lock: Some(lock), pid: own_pid(), deadline: DEADLINE })
     }
 
@@ -202,6 +188,29 @@ impl Server {
             }
         }
     }
+}
+
+/// Binds the socket for seccomp listeners. The caller has the lock of the mount point.
+pub fn bind_inbox(paths: &Paths) -> Result<OwnedFd, ServerError> {
+    bind_new(&paths.dir, &paths.seccomp)
+}
+
+/// A socket in a directory of root's; one that a dead daemon left is replaced.
+fn bind_new(dir: &Path, socket: &Path) -> Result<OwnedFd, ServerError> {
+    let at = |source: std::io::Error| ServerError::Io { path: socket.to_owned(), source };
+    let errno = |source: Errno| at(source.into());
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(error)),
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(errno)?;
+    let (address, _directory) = client::address(dir, socket).map_err(errno)?;
+    bind(&listener, &address).map_err(errno)?;
+    // The directory is 0700 already, so nobody else can come in between.
+    rustix::fs::chmod(socket, Mode::RUSR | Mode::WUSR).map_err(errno)?;
+    listen(&listener, 128).map_err(errno)?;
+    Ok(listener)
 }
 
 /// A server that serves.

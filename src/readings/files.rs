@@ -83,7 +83,7 @@ pub fn render_to(
 /// Whether the file is the host's: nobody's container (a reader in the host's pid namespace), and in the root group
 /// as far as this file is concerned. On v1 and hybrid hosts a login or a service is in a group of one hierarchy and
 /// in the root of the others.
-fn is_hosts(file: ProcFile, subject: &Subject) -> bool {
+pub(super) fn is_hosts(file: ProcFile, subject: &Subject) -> bool {
     subject.init.is_none()
         && match file {
             ProcFile::Meminfo

@@ -21,11 +21,15 @@ const STILL: u32 = 6;
 
 /// `/proc/loadavg`.
 pub(super) fn loadavg(subject: &Subject, host: &Host, out: &mut Vec<u8>) -> Result<(), HostError> {
+    render::loadavg(&view(subject, host)?, out);
+    Ok(())
+}
+
+/// What it shows now.
+pub(super) fn view(subject: &Subject, host: &Host) -> Result<LoadView, HostError> {
     let clocks = host.clocks();
     let age = clocks.boottime.minus(subject.start);
-    let view = Meter::view(&subject.meter, host, age, clocks.monotonic)?;
-    render::loadavg(&view, out);
-    Ok(())
+    Meter::view(&subject.meter, host, age, clocks.monotonic)
 }
 
 /// What is counted of one container. Apart from the container's [`Subject`], so that the sampler can hold it weakly.

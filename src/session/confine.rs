@@ -10,7 +10,10 @@ mod tests;
 
 use std::path::Path;
 
-use rustix::process::{getpid, getppid, parent_process_death_signal, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, getpid, getppid, parent_process_death_signal, set_parent_process_death_signal,
+};
+use rustix::thread::CapabilitySet;
 
 pub use limits::WORKER_MEMORY;
 
@@ -56,6 +59,22 @@ impl<T, E: Into<std::io::Error>> Step<T> for Result<T, E> {
 /// [`WORKER_MEMORY`]. The signal at the parent's death is kept. What root was not given, or the kernel does not have, is no
 /// error.
 pub fn worker(needs: &WorkerNeeds) -> Result<(), ConfineError> {
+    confine(|permitted| rights::of_worker(needs, permitted), |pid| filter::program(needs, pid))
+}
+
+/// Confines a scribe (`session/calls`), likewise. It ends with its worker.
+pub fn scribe(worker: Pid) -> Result<(), ConfineError> {
+    set_parent_process_death_signal(Some(Signal::KILL)).step("PR_SET_PDEATHSIG")?;
+    if getppid() != Some(worker) {
+        return Err(ConfineError::Orphaned);
+    }
+    confine(rights::of_scribe, filter::scribe)
+}
+
+fn confine(
+    rights: impl FnOnce(CapabilitySet) -> CapabilitySet,
+    program: impl FnOnce(u32) -> Vec<seccompiler::sock_filter>,
+) -> Result<(), ConfineError> {
     alone()?;
     let parent = getppid();
     // The kernel forgets it when the identity changes (prctl(2)).
@@ -66,7 +85,7 @@ pub fn worker(needs: &WorkerNeeds) -> Result<(), ConfineError> {
     limits::no_huge_pages();
     let permitted = rights::permitted()?;
     rights::leave_root(permitted)?;
-    rights::reduce(rights::of_worker(needs, permitted))?;
+    rights::reduce(rights(permitted))?;
     limits::not_dumpable()?;
     if let Some(signal) = death_signal {
         set_parent_process_death_signal(Some(signal)).step("PR_SET_PDEATHSIG")?;
@@ -76,7 +95,7 @@ pub fn worker(needs: &WorkerNeeds) -> Result<(), ConfineError> {
     }
     rustix::thread::set_no_new_privs(true).step("PR_SET_NO_NEW_PRIVS")?;
     let pid = getpid().as_raw_nonzero().get().cast_unsigned();
-    seccompiler::apply_filter(&filter::program(needs, pid))
+    seccompiler::apply_filter(&program(pid))
         .map_err(std::io::Error::other)
         .step("seccomp (a kernel without CONFIG_SECCOMP_FILTER?)")
 }

@@ -47,7 +47,7 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     store::check(endowment.memory.as_fd())?;
     let Some(go) = endowment.wait_for_go()? else { return Ok(()) };
     let store = Store::open(endowment.memory.as_fd())?;
-    let tree = Arc::new(Tree::new(host, Arc::new(resolver), registry, None, store).into_plain());
+    let tree = Arc::new(Tree::new(Arc::clone(&host), Arc::new(resolver), registry, None, store).into_plain());
 
     let flights = Arc::new(Flights::take_over(page.flights(), u64::from(go.cause)));
     let server = fuse::Server::new(tree, Arc::clone(&flights)).with_epoch(page.head.epoch.load(Relaxed));
@@ -55,6 +55,7 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let waiting = negotiate::with_worker(server, page, online)?;
     let ended = Box::new(|_| std::process::exit(1));
     let serving = Serving::start(waiting, &meeting, &endowment, page, &flights, ended)?;
+    worker::answer_calls(&serving, &endowment, page, Vec::new(), Box::new(|_| None), &host)?;
     let control =
         serving.control(paths, page, Arc::new(Degraded { page, link: Arc::clone(&serving.link) }))?;
     link::say(serving.link.as_fd(), Word::Serving, &[])?;

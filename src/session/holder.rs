@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use super::calls::listeners::Kept;
 use super::end::End;
 use super::link::{self, Go, Heard, Order, Word};
 use super::notice::{now, say};
@@ -47,6 +48,8 @@ pub struct Holdings {
     pub page: Page,
     /// The control socket, listening.
     pub listener: OwnedFd,
+    /// The socket for seccomp listeners, likewise.
+    pub inbox: OwnedFd,
     /// The lock of the mount point.
     pub lock: Option<OwnedFd>,
     /// The arguments of workers, and where their program lies.
@@ -57,8 +60,8 @@ pub struct Holdings {
     pub opener: Program,
     /// The mount point.
     pub path: CString,
-    /// The control socket's name.
-    pub socket: CString,
+    /// The control socket's name, and that of the socket for seccomp listeners.
+    pub sockets: [CString; 2],
     /// The mount's device number.
     pub mounted: u64,
     /// The connection was taken over from systemd's store: containers depend on it already.
@@ -90,6 +93,8 @@ pub struct Holder {
     has: Holdings,
     signals: Signals,
     restarts: Restarts,
+    /// Seccomp listeners.
+    kept: Kept,
     /// The program that runs, and the one before it while the new one is on trial.
     file: OwnedFd,
     before: Option<(OwnedFd, Millis)>,
@@ -123,6 +128,7 @@ impl Holder {
             has,
             signals,
             restarts: Restarts::default(),
+            kept: Kept::default(),
             file: Program::running()?,
             before: None,
             serving: None,
@@ -260,6 +266,7 @@ impl Holder {
                 memory: self.has.memory.as_fd(),
                 listener: self.has.listener.as_fd(),
                 link: its.as_fd(),
+                inbox: self.has.inbox.as_fd(),
             };
             let pid = spawn::spawn(program, file.unwrap_or(&self.file).as_fd(), &endowment)?;
             Ok(Child::new(pid, ours, kind, time))
@@ -353,7 +360,9 @@ impl Holder {
             say(format_args!("the new worker {end} before it could take over; the one that runs serves on"));
         }
         let Some(end) = self.serving.as_mut().and_then(Child::ended) else { return };
-        let Some(child) = self.serving.take() else { return };
+        let Some(mut child) = self.serving.take() else { return };
+        // A listener that it had said is kept must be.
+        self.kept.hear_last(&mut child);
         if self.ending.is_some() {
             return;
         }
@@ -400,7 +409,15 @@ impl Holder {
             match self.serving.as_mut().map_or(Heard::Nothing, Child::hear) {
                 Heard::Nothing | Heard::Closed => break,
                 Heard::Word(Word::Prepared) => {}
-                Heard::Word(Word::Answered | Word::Files | Word::Opened) => {}
+                Heard::Word(Word::Answered | Word::Files | Word::Opened | Word::Keep { .. }) => {}
+                Heard::Listener(number, listener) => self.kept.keep(number, listener),
+                Heard::Word(Word::Drop { number }) => self.kept.drop(number),
+                Heard::Word(Word::Next { from }) => {
+                    if let Some(child) = &self.serving {
+                        // One question at a time: there is room for the answer.
+                        let _ = link::pass_kept(child.link(), self.kept.next(from));
+                    }
+                }
                 Heard::Word(Word::Serving) => {
                     if let Some(child) = &mut self.serving {
                         child.stage = Stage::Serving;
@@ -438,7 +455,7 @@ impl Holder {
             match self.opener.as_mut().map_or(Heard::Nothing, Child::hear) {
                 Heard::Word(Word::Answered) => self.serves(served),
                 Heard::Word(Word::Opened) => self.opened = true,
-                Heard::Word(_) => {}
+                Heard::Word(_) | Heard::Listener(..) => {}
                 Heard::Nothing | Heard::Closed => break,
             }
         }
@@ -476,7 +493,9 @@ impl Holder {
         if self.ending.is_none() {
             if !matches!(ended, Ended::Orderly { kept: true, .. }) {
                 // So that nobody finds it any more; a worker has no right to.
-                let _ = rustix::fs::unlink(self.has.socket.as_c_str());
+                for socket in &self.has.sockets {
+                    let _ = rustix::fs::unlink(socket.as_c_str());
+                }
             }
             self.ending = Some((ended, time.plus(LAST)));
         }
@@ -496,6 +515,20 @@ impl Holder {
                 break;
             }
             let _ = poll(&mut [], PollTimeout::from(10_u16));
+        }
+    }
+}
+
+impl Kept {
+    /// Hears what a worker that is gone had said of listeners.
+    fn hear_last(&mut self, child: &mut Child) {
+        loop {
+            match child.hear() {
+                Heard::Listener(number, listener) => self.keep(number, listener),
+                Heard::Word(Word::Drop { number }) => self.drop(number),
+                Heard::Word(_) => {}
+                Heard::Nothing | Heard::Closed => return,
+            }
         }
     }
 }

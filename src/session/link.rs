@@ -27,6 +27,13 @@ pub enum Order {
         /// The connection outlives even the holder: systemd keeps it.
         stored: bool,
     },
+    /// A seccomp listener that is kept comes along, with its number.
+    Kept {
+        /// Its number.
+        number: u16,
+    },
+    /// None is kept from that number on.
+    NoMore,
 }
 
 /// How to take over.
@@ -56,6 +63,26 @@ pub enum Word {
     Files,
     /// The opener: those were all.
     Opened,
+    /// A seccomp listener comes along, to be kept for later workers.
+    Keep {
+        /// Under this number.
+        number: u16,
+    },
+    /// The one of this number is not needed any more.
+    Drop {
+        /// Its number.
+        number: u16,
+    },
+    /// Asks for the first one that is kept from this number on.
+    Next {
+        /// The number.
+        from: u16,
+    },
+}
+
+const fn number(kind: u8, number: u16) -> [u8; 4] {
+    let [low, high] = number.to_le_bytes();
+    [kind, low, high, 0]
 }
 
 impl Order {
@@ -64,6 +91,8 @@ impl Order {
             Self::Go(Go { cause }) => [b'G', cause, 0, 0],
             Self::Leave => [b'L', 0, 0, 0],
             Self::Signal { number, stored } => [b'S', number, stored as u8, 0],
+            Self::Kept { number: of } => number(b'K', of),
+            Self::NoMore => [b'N', 0, 0, 0],
         }
     }
 
@@ -72,6 +101,8 @@ impl Order {
             [b'G', cause, ..] => Some(Self::Go(Go { cause })),
             [b'L', ..] => Some(Self::Leave),
             [b'S', number, stored, _] => Some(Self::Signal { number, stored: stored != 0 }),
+            [b'K', low, high, _] => Some(Self::Kept { number: u16::from_le_bytes([low, high]) }),
+            [b'N', ..] => Some(Self::NoMore),
             _ => None,
         }
     }
@@ -86,6 +117,9 @@ impl Word {
             Self::Answered => [b'A', 0, 0, 0],
             Self::Files => [b'F', 0, 0, 0],
             Self::Opened => [b'O', 0, 0, 0],
+            Self::Keep { number: of } => number(b'K', of),
+            Self::Drop { number: of } => number(b'D', of),
+            Self::Next { from } => number(b'N', from),
         }
     }
 
@@ -97,6 +131,9 @@ impl Word {
             [b'A', ..] => Some(Self::Answered),
             [b'F', ..] => Some(Self::Files),
             [b'O', ..] => Some(Self::Opened),
+            [b'K', low, high, _] => Some(Self::Keep { number: u16::from_le_bytes([low, high]) }),
+            [b'D', low, high, _] => Some(Self::Drop { number: u16::from_le_bytes([low, high]) }),
+            [b'N', low, high, _] => Some(Self::Next { from: u16::from_le_bytes([low, high]) }),
             _ => None,
         }
     }
@@ -115,6 +152,42 @@ pub fn order(link: BorrowedFd<'_>, order: Order) -> rustix::io::Result<()> {
     rustix::net::send(link, &order.encode(), SendFlags::NOSIGNAL).map(|_| ())
 }
 
+/// The holder passes a listener, or says that there is none.
+pub fn pass_kept(link: BorrowedFd<'_>, next: Option<(u16, BorrowedFd<'_>)>) -> rustix::io::Result<()> {
+    match next {
+        Some((number, listener)) => send(link, Order::Kept { number }.encode(), &[listener]),
+        None => order(link, Order::NoMore),
+    }
+}
+
+/// The worker asks for the first listener that is kept from a number on. Signals that come meanwhile are told again once it serves.
+pub fn next_kept(link: BorrowedFd<'_>, from: u16) -> rustix::io::Result<Option<(u16, OwnedFd)>> {
+    say(link, Word::Next { from }, &[])?;
+    loop {
+        let mut bytes = [0; 4];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        match recvmsg(link, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) if message.bytes == 4 => match (Order::decode(bytes), first(&mut control)) {
+                (Some(Order::Kept { number }), Some(listener)) => return Ok(Some((number, listener))),
+                (Some(Order::NoMore), _) => return Ok(None),
+                (Some(Order::Leave), _) => return Err(Errno::PIPE),
+                _ => {}
+            },
+            Ok(_) => return Err(Errno::PIPE),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn first(control: &mut RecvAncillaryBuffer<'_>) -> Option<OwnedFd> {
+    control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    })
+}
+
 /// The worker waits for an order; `None` when the holder is gone.
 pub fn next_order(link: BorrowedFd<'_>) -> rustix::io::Result<Option<Order>> {
     let mut bytes = [0; 4];
@@ -131,12 +204,16 @@ pub fn next_order(link: BorrowedFd<'_>) -> rustix::io::Result<Option<Order>> {
 
 /// The worker says something, with files where there are any, [`FILES`] at most.
 pub fn say(link: BorrowedFd<'_>, word: Word, files: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+    send(link, word.encode(), files)
+}
+
+fn send(link: BorrowedFd<'_>, bytes: [u8; 4], files: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
         return Err(Errno::INVAL);
     }
-    sendmsg(link, &[IoSlice::new(&word.encode())], &mut control, SendFlags::NOSIGNAL).map(|_| ())
+    sendmsg(link, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).map(|_| ())
 }
 
 /// What the holder heard.
@@ -144,6 +221,8 @@ pub fn say(link: BorrowedFd<'_>, word: Word, files: &[BorrowedFd<'_>]) -> rustix
 pub enum Heard {
     /// A word. Descriptors that came with it stay open for as long as this process lives.
     Word(Word),
+    /// A listener, to be kept under this number.
+    Listener(u16, OwnedFd),
     /// Nothing just now.
     Nothing,
     /// The worker is gone, or talks nonsense.
@@ -159,6 +238,10 @@ pub fn hear(link: BorrowedFd<'_>) -> Heard {
     match recvmsg(link, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
         Ok(message) if message.bytes == 4 && !message.flags.contains(ReturnFlags::TRUNC) => {
             let Some(word) = Word::decode(bytes) else { return Heard::Closed };
+            if let Word::Keep { number } = word {
+                return first(&mut control)
+                    .map_or(Heard::Closed, |listener| Heard::Listener(number, listener));
+            }
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(files) = message
                     && word == Word::Files
@@ -195,7 +278,13 @@ mod tests {
             assert_eq!(next_order(worker.as_fd()).expect("received"), Some(sent));
         }
         assert!(matches!(hear(holder.as_fd()), Heard::Nothing));
-        for word in [Word::Prepared, Word::Serving, Word::End { keep: true, code: 2 }] {
+        for word in [
+            Word::Next { from: 258 },
+            Word::Drop { number: 4095 },
+            Word::Prepared,
+            Word::Serving,
+            Word::End { keep: true, code: 2 },
+        ] {
             say(worker.as_fd(), word, &[]).expect("sent");
             assert!(matches!(hear(holder.as_fd()), Heard::Word(heard) if heard == word));
         }
@@ -223,6 +312,27 @@ mod tests {
             }
         });
         assert!(closed);
+    }
+
+    #[test]
+    fn listeners_come_with_their_numbers() {
+        let (holder, worker) = pair().expect("sockets");
+        let file = rustix::fs::memfd_create("listener", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        say(worker.as_fd(), Word::Keep { number: 513 }, &[file.as_fd()]).expect("sent");
+        let Heard::Listener(513, kept) = hear(holder.as_fd()) else { panic!("a listener") };
+        order(holder.as_fd(), Order::Signal { number: 1, stored: false }).expect("sent");
+        pass_kept(holder.as_fd(), Some((513, kept.as_fd()))).expect("sent");
+        let (number, passed) = next_kept(worker.as_fd(), 7).expect("received").expect("one");
+        assert_eq!(number, 513);
+        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).expect("stat").st_ino;
+        assert_eq!(inode(passed.as_fd()), inode(file.as_fd()));
+        assert!(matches!(hear(holder.as_fd()), Heard::Word(Word::Next { from: 7 })));
+        pass_kept(holder.as_fd(), None).expect("sent");
+        assert!(next_kept(worker.as_fd(), 514).expect("received").is_none());
+        // one without its descriptor is nonsense
+        say(worker.as_fd(), Word::Keep { number: 1 }, &[]).expect("sent");
+        assert!(matches!(hear(holder.as_fd()), Heard::Word(Word::Next { from: 514 })));
+        assert!(matches!(hear(holder.as_fd()), Heard::Closed));
     }
 
     #[test]

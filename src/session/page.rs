@@ -15,6 +15,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
+use super::calls::table::Table as Calls;
 use crate::fs::flights::Table;
 
 /// Length of the page in bytes; what follows in the same memory is the [`crate::store`]'s.
@@ -41,6 +42,8 @@ pub const LAYOUT: u64 = {
         offset_of!(Layout, flights) as u64,
         size_of::<Story>() as u64,
         size_of::<Table>() as u64,
+        offset_of!(Layout, calls) as u64,
+        size_of::<Calls>() as u64,
     ];
     let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325_u64, 0);
     while at < parts.len() {
@@ -122,6 +125,8 @@ pub struct Layout {
     pub story: Story,
     /// Requests that are being answered, and those that ended workers.
     pub flights: Table,
+    /// Calls of containers that are being answered.
+    pub calls: Calls,
 }
 
 const _: () = assert!(size_of::<Layout>() <= LENGTH);
@@ -149,6 +154,12 @@ impl Page {
     #[must_use]
     pub const fn flights(self) -> &'static Table {
         &self.0.flights
+    }
+
+    /// The calls of containers that are being answered.
+    #[must_use]
+    pub const fn calls(self) -> &'static Calls {
+        &self.0.calls
     }
 }
 

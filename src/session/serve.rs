@@ -19,7 +19,7 @@ use super::{degraded, fdstore, shared_files, worker};
 use crate::cgroup::CgroupError;
 use crate::config::{ConfigError, ConfigFile};
 use crate::containers::RegistryError;
-use crate::control::{Paths, Server, ServerError};
+use crate::control::{Paths, Server, ServerError, bind_inbox};
 use crate::fs::mount::{self, Found, MountError};
 use crate::host::{Host, HostError};
 use crate::model::DaemonChoices;
@@ -200,8 +200,8 @@ struct Prepared {
     signals: Signals,
     /// Under which names systemd keeps memories.
     memories: Vec<String>,
-    /// The control socket.
-    socket: PathBuf,
+    /// The control socket, and that for seccomp listeners.
+    sockets: [PathBuf; 2],
 }
 
 /// Gets the connection: the one that systemd has kept, or a new one.
@@ -218,14 +218,16 @@ fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, Sessi
     let signals = Signals::block()?;
     raise_descriptor_limit();
     let paths = Paths::new(&options.mountpoint);
-    let (socket, registrations) = (paths.socket.clone(), paths.containers.clone());
+    let (sockets, registrations) = ([paths.socket.clone(), paths.seccomp.clone()], paths.containers.clone());
     if !stored.is_empty() {
         fdstore::wait_until_alone(&paths)?;
     }
     // Asks nobody who may not answer: what was kept is looked at under the lock.
     let found = if stored.is_empty() { Some(mount::inspect(&options.mountpoint)?) } else { None };
     // Takes the lock of this mount point: from here on no other daemon comes between.
+    let inbox_paths = paths.clone();
     let (listener, lock) = bind(paths, !stored.is_empty())?.into_parts();
+    let inbox = bind_inbox(&inbox_paths)?;
     let memories = stored.memories();
     let connection = match (found, stored.connection(&options.mountpoint)) {
         (_, Some(connection)) => connection,
@@ -251,13 +253,14 @@ fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, Sessi
         memory: above(memory)?,
         page,
         listener: above(listener)?,
+        inbox: above(inbox)?,
         lock,
         program: program(Role::Worker)?,
         degraded: program(Role::Degraded)?,
         opener: program(Role::Opener)?,
         mounted: page.head.mounted.load(Relaxed),
         path: c_path(&options.mountpoint)?,
-        socket: c_path(&socket)?,
+        sockets: [c_path(&sockets[0])?, c_path(&sockets[1])?],
         adopted,
         stored: false,
     };
@@ -268,12 +271,12 @@ fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, Sessi
     // From here on nothing is opened, made or mounted that takes root's full rights.
     Page::seal(has.memory.as_fd())?;
     confine::holder(&options.needs(), &registrations)?;
-    Ok(Prepared { has, signals, memories, socket })
+    Ok(Prepared { has, signals, memories, sockets })
 }
 
 /// Holds the connection until the daemon ends.
 fn hold_on(options: &Options, prepared: Prepared) -> Result<Finish, SessionError> {
-    let Prepared { has, signals, memories, socket } = prepared;
+    let Prepared { has, signals, memories, sockets } = prepared;
     let holder = Holder::new(has, signals).map_err(|errno| SessionError::Start(errno.into()))?;
     let (ended, has) = holder.run(&mut |has| {
         let what = format_args!("serving {} (pid {})", options.mountpoint.display(), std::process::id());
@@ -293,7 +296,9 @@ fn hold_on(options: &Options, prepared: Prepared) -> Result<Finish, SessionError
         has.unmount();
         fdstore::forget(&memories);
         // A worker that was killed could not take it away.
-        let _ = std::fs::remove_file(socket);
+        for socket in sockets {
+            let _ = std::fs::remove_file(socket);
+        }
     }
     result
 }

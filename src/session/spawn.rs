@@ -15,6 +15,8 @@ pub const MEMORY: RawFd = 4;
 pub const LISTENER: RawFd = 5;
 /// The link to the holder.
 pub const LINK: RawFd = 6;
+/// The listening socket for seccomp listeners.
+pub const INBOX: RawFd = 7;
 /// The holder's own descriptors lie above these.
 pub const LOWEST: RawFd = 16;
 
@@ -101,6 +103,8 @@ pub struct Endowment<'a> {
     pub listener: BorrowedFd<'a>,
     /// Its end of the link.
     pub link: BorrowedFd<'a>,
+    /// The socket for seccomp listeners.
+    pub inbox: BorrowedFd<'a>,
 }
 
 /// Forks and runs `file`. The holder has one thread, so that the child may do what it likes; it allocates
@@ -137,7 +141,7 @@ unsafe fn become_worker(
     endowment: &Endowment<'_>,
     parent: Pid,
 ) -> libc::c_int {
-    let Endowment { device, memory, listener, link } = endowment;
+    let Endowment { device, memory, listener, link, inbox } = endowment;
     // SAFETY: plain system calls on numbers; the pointers are to a signal set on the stack, to a constant and to the arrays of
     // `program`, which end with a null pointer.
     unsafe {
@@ -146,13 +150,14 @@ unsafe fn become_worker(
         if libc::getppid() != parent.as_raw_nonzero().get() {
             return 1;
         }
-        for (fd, number) in [(device, DEVICE), (memory, MEMORY), (listener, LISTENER), (link, LINK)] {
+        let places = [(device, DEVICE), (memory, MEMORY), (listener, LISTENER), (link, LINK), (inbox, INBOX)];
+        for (fd, number) in places {
             if libc::dup2(fd.as_raw_fd(), number) != number {
                 return i32::from(NOT_RUN);
             }
         }
         // What whoever started the daemon had left open is nothing to a worker. Before Linux 5.11 it gets it.
-        libc::syscall(libc::SYS_close_range, LINK + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::syscall(libc::SYS_close_range, INBOX + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         offer_to_memory_killer();
         // Signals from the terminal are the holder's business.
         libc::signal(libc::SIGINT, libc::SIG_IGN);

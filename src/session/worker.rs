@@ -12,6 +12,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use rustix::process::{getpid, getppid, kill_process, set_parent_process_death_signal};
 
+use super::calls::listeners::Listeners;
+use super::calls::scribe::Scribe;
+use super::calls::table::SLOTS;
+use super::calls::{answers, inbox};
 use super::confine;
 use super::handler::Daemon;
 use super::link::{self, Go, Order, Word};
@@ -21,13 +25,15 @@ use super::policies::Source;
 use super::serve::{Options, SessionError};
 use super::spawn;
 use crate::cgroup::Layout;
-use crate::containers::{Registry, Resolver};
+use crate::containers::{Registry, Resolver, View};
 use crate::control::{Paths, Running, Server};
 use crate::fs::flights::Flights;
 use crate::fs::tree::Tree;
 use crate::fs::triggers::Triggers;
 use crate::fs::{fuse, mount, settings};
 use crate::host::Host;
+use crate::model::HostPid;
+use crate::readings::{self, ReaderTime};
 use crate::store::{self, Store};
 
 /// How often it shows that it lives; the holder misses it after three seconds.
@@ -40,6 +46,7 @@ pub(super) struct Endowment {
     pub(super) memory: OwnedFd,
     pub(super) listener: OwnedFd,
     pub(super) link: OwnedFd,
+    pub(super) inbox: OwnedFd,
 }
 
 impl Endowment {
@@ -60,6 +67,7 @@ impl Endowment {
             device: take(spawn::DEVICE)?,
             memory: take(spawn::MEMORY)?,
             listener: take(spawn::LISTENER)?,
+            inbox: take(spawn::INBOX)?,
             link,
         })
     }
@@ -70,7 +78,7 @@ impl Endowment {
         loop {
             match link::next_order(self.link.as_fd())? {
                 Some(Order::Go(go)) => return Ok(Some(go)),
-                Some(Order::Signal { .. }) => {}
+                Some(Order::Signal { .. } | Order::Kept { .. } | Order::NoMore) => {}
                 Some(Order::Leave) | None => return Ok(None),
             }
         }
@@ -80,6 +88,8 @@ impl Endowment {
 /// A worker's life. Returns when it was told to leave, or the daemon ends.
 pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let _ = rustix::thread::set_name(c"ownproc-worker");
+    let scribes: Result<Vec<_>, _> = (0..SLOTS).map(|_| Scribe::start()).collect();
+    let scribes = scribes.map_err(SessionError::Start)?;
     confine::worker(&options.needs())?;
     let endowment = Endowment::take()?;
     let page = Page::open(endowment.memory.as_fd())?;
@@ -118,6 +128,7 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let _sampling = daemon.resolver().loads().start(&host).map_err(SessionError::Start)?;
     let forgetting = Arc::clone(daemon.resolver());
     daemon.registry().on_removed(Box::new(move |entry| forgetting.forget(entry.slot)));
+    answer_calls(&serving, &endowment, page, scribes, answerer(&host, daemon.resolver()), &host)?;
     let control = serving.control(paths, page, daemon.clone())?;
     link::say(serving.link.as_fd(), Word::Serving, &[])?;
     // From here on the end of the link tells of the holder's, and the heartbeat sees to it that this process ends too.
@@ -136,6 +147,45 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
         log::info!("some requests were still being answered: they are sent again, or told EINTR");
     }
     Ok(())
+}
+
+/// Answers the calls of containers: first those that were left unanswered.
+pub(super) fn answer_calls(
+    serving: &Serving,
+    endowment: &Endowment,
+    page: Page,
+    scribes: Vec<Scribe>,
+    answerer: answers::Answerer,
+    host: &Arc<Host>,
+) -> Result<(), SessionError> {
+    let listeners = Arc::new(Listeners::new(Arc::clone(&serving.link))?);
+    listeners.take_up()?;
+    let host = Arc::clone(host);
+    let started = move |pid: u64| {
+        let stat = host.process(HostPid::new(i32::try_from(pid).ok()?)?)?.stat()?;
+        // A dead one that nobody has reaped yet writes no more.
+        (!matches!(stat.state, b'Z' | b'X')).then_some(stat.start.0)
+    };
+    let start = |error| SessionError::Start(error);
+    answers::start(page, Arc::clone(&listeners), scribes, answerer, Box::new(started)).map_err(start)?;
+    inbox::start(endowment.inbox.try_clone().map_err(start)?, listeners).map_err(start)
+}
+
+/// What sysinfo(2) tells the threads of containers.
+fn answerer(host: &Arc<Host>, resolver: &Arc<Resolver>) -> answers::Answerer {
+    let (host, resolver) = (Arc::clone(host), Arc::clone(resolver));
+    Box::new(move |thread| {
+        let Some(View::Container(contained)) = resolver.process(thread) else { return None };
+        let subject = &contained.subject;
+        let reader = ReaderTime::of(thread, subject, &host);
+        match readings::sysinfo(reader, subject, &host, &contained.policies()) {
+            Ok(view) => view,
+            Err(error) => {
+                log::debug!("sysinfo: {error}");
+                None
+            }
+        }
+    })
 }
 
 /// What the last requests may take before another worker takes over.
@@ -316,7 +366,7 @@ impl Daemon {
                         Err(_) => {}
                     },
                     Ok(Some(Order::Leave)) => return Ok(Ending::Leave),
-                    Ok(Some(Order::Go(_))) => {}
+                    Ok(Some(Order::Go(_) | Order::Kept { .. } | Order::NoMore)) => {}
                     Ok(None) | Err(_) => return Ok(Ending::Alone),
                 }
             }

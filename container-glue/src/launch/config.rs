@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec as OciSpec;
 use serde_json::{Value, json};
 
 use super::profile;
+use crate::args::Sysinfo;
 use crate::oci::inspect::OCI_VERSION;
 use crate::spec::limits::{Max, PERIOD_US};
 use crate::spec::{Limits, Network, Spec};
@@ -161,7 +162,7 @@ pub fn configuration(spec: &Spec, limits: &Limits, host: &Host<'_>) -> serde_jso
         "root": { "path": root, "readonly": spec.read_only },
         "process": process,
         "mounts": mounts(spec, limits, host),
-        "annotations": { "io.ownproc.launch": "1" },
+        "annotations": { "io.ownproc.sysinfo": if spec.sysinfo == Sysinfo::View { "view" } else { "kernel" } },
         "linux": {
             "namespaces": types,
             "cgroupsPath": Path::new("/").join(&spec.cgroup_parent).join(spec.name.as_str()),

@@ -3,6 +3,7 @@
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod sysinfo;
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -50,6 +51,8 @@ pub struct Config {
     pub process: Process,
     /// What it may call.
     pub seccomp: Option<Filter>,
+    /// The same with sysinfo(2) answered by the daemon, where it is.
+    pub sysinfo: Option<Filter>,
     /// Path from the hierarchies' roots.
     pub cgroup: PathBuf,
 }
@@ -111,6 +114,7 @@ impl Config {
             personality: personality(linux)?,
             process: Process::new(process)?,
             seccomp: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
+            sysinfo: sysinfo::filter(spec)?,
             cgroup: cgroup(linux.cgroups_path().as_deref(), id, systemd)?,
             namespaces,
         })

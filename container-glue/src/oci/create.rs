@@ -11,13 +11,14 @@ use ownproc::model::{ContainerName, PolicyChange, PolicyChoices};
 
 use super::args::{CreateArgs, Global, RunArgs};
 use super::bundle::Bundle;
-use super::config::Config;
 use super::config::namespaces::CLONE_NEWTIME;
+use super::config::{self, Config};
 use super::extras::Extras;
 use super::init::{self, Init, Order, Report};
 use super::join::Joined;
 use super::relay::{self, Relay};
 use super::store::{Entry, Group, Levels, Record, START, Store, identity};
+use super::sysinfo::Beside;
 use super::tree::Sources;
 use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
 use crate::args::DaemonMode;
@@ -127,9 +128,13 @@ pub fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
     let connection = UnixStream::connect(entry.path.join(START))
         .map_err(|source| OciError::io("connect to", entry.path.join(START), source))?;
     let _ = std::fs::remove_file(entry.path.join(START));
+    let hearing = "hear from the container's process";
     let mut said = String::new();
-    io::Read::read_to_string(&mut io::Read::take(&connection, 65_536), &mut said)
-        .doing("hear from the container's process")?;
+    if config::sysinfo::filter(&record.spec)?.is_some() {
+        said = Beside::new(&record.mount).serve(&connection).doing(hearing)?;
+    } else {
+        io::Read::read_to_string(&mut io::Read::take(&connection, 65_536), &mut said).doing(hearing)?;
+    }
     if !said.is_empty() {
         return Err(OciError::Setup(said));
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
@@ -14,6 +15,7 @@ use super::config::process::Process;
 use super::process::{self, Labels};
 use super::seccomp::{self, Filter};
 use super::store::{Record, Status, Store};
+use super::sysinfo::{self, Beside};
 use super::{Doing, OciError, affinity, bundle, config, console, create, init, relay};
 use crate::command::{self, Program};
 use crate::namespaces::{self, Child};
@@ -48,6 +50,7 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     }
     let linux = record.spec.linux().as_ref();
     let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
+    let with = config::sysinfo::filter(&record.spec)?;
     let personality = linux.map(config::personality).transpose()?.flatten();
     let console = match (&relay, args.console_socket.as_deref()) {
         (Some(relay), _) => Some(relay.receiver()?),
@@ -61,9 +64,13 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let signals = Signals::block().doing("block signals")?;
     let (ours, theirs) = sync::channel().doing("make a socket pair")?;
     let (ready, go) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).doing("make a pipe")?;
+    let beside = with.as_ref().map(|_| Beside::new(&record.mount));
+    let (of_beside, of_process) = UnixStream::pair().doing("make a socket pair")?;
     let entered = Entered {
         process: &process,
         filter: filter.as_ref(),
+        sysinfo: with.as_ref(),
+        beside: of_process.as_fd(),
         personality,
         console: console.as_ref(),
         preserved: args.preserve_fds,
@@ -73,13 +80,17 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
         born_inside(container.as_fd(), flags, child)?
     };
-    drop((theirs, ready));
+    drop((theirs, ready, of_process));
     let placed = place(&record, pid)
         .and_then(|()| process::limit(pid, &process).map_err(|error| OciError::Setup(error.to_string())));
     if placed.is_ok() {
         let _ = rustix::io::write(&go, &[1]); // a process that is gone is heard to be
     }
     drop(go);
+    if let Some(beside) = beside {
+        // ends when it becomes its program, or ends
+        beside.serve(&of_beside).doing("hear from the process")?;
+    }
     let failed = hear(&ours)?;
     if let Some(why) = placed.err().or(failed) {
         let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
@@ -151,6 +162,10 @@ fn place(record: &Record, pid: i32) -> Result<(), OciError> {
 struct Entered<'a> {
     process: &'a Process,
     filter: Option<&'a Filter>,
+    /// The same with sysinfo(2) answered by the daemon, where it is.
+    sysinfo: Option<&'a Filter>,
+    /// To the one that waits beside it.
+    beside: BorrowedFd<'a>,
     personality: Option<libc::c_ulong>,
     console: Option<&'a OwnedFd>,
     /// Descriptors that the process gets beside the first three.
@@ -207,12 +222,14 @@ fn become_it(
     let program = Program::new(it.process.args.clone(), it.process.env.clone());
     program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
     init::take_personality(it.personality)?;
-    let kept: Vec<_> = labels.fds().chain([channel.fd().as_raw_fd()]).collect();
+    let own = [channel.fd().as_raw_fd(), it.beside.as_raw_fd()];
+    let kept: Vec<_> = labels.fds().chain(own).collect();
     process::close_all_but(it.preserved, &kept);
-    process::become_it(it.process, &labels, &mut || match it.filter {
+    process::become_it(it.process, &labels, &mut || match (it.sysinfo, it.filter) {
+        (Some(with), filter) => sysinfo::install(with, filter, it.beside),
         // a listener was handed out once, when the container was made: none is asked for here
-        Some(filter) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),
-        None => Ok(()),
+        (None, Some(filter)) => filter.install().map(drop).step(|| "cannot install linux.seccomp".to_owned()),
+        (None, None) => Ok(()),
     })?;
     process::enter_cwd(it.process)?;
     let _ = rustix::process::set_parent_process_death_signal(None);

@@ -20,6 +20,7 @@ use super::extras::{Extras, Stdio};
 use super::hooks;
 use super::join::Joined;
 use super::process::{self, Labels};
+use super::sysinfo;
 use super::tree::{Sources, Tree};
 use crate::LAUNCHER_FAILED;
 use crate::command::{self, Program};
@@ -128,7 +129,7 @@ pub fn main(init: &Init<'_>, sources: Option<Sources>) -> i32 {
 
 /// After `start`. Returns where the program does not run, with an exit code and when it has said why.
 fn become_program(init: &Init<'_>, it: &Prepared, mut connection: &UnixStream, mask: &SigSet) -> i32 {
-    let (code, said) = match run(init, it, mask) {
+    let (code, said) = match run(init, it, connection.as_fd(), mask) {
         Ok(failed) => failed,
         Err(error) => (i32::from(LAUNCHER_FAILED), error.to_string()),
     };
@@ -138,7 +139,12 @@ fn become_program(init: &Init<'_>, it: &Prepared, mut connection: &UnixStream, m
 }
 
 /// Returns why the program does not run, with an exit code.
-fn run(init: &Init<'_>, it: &Prepared, mask: &SigSet) -> Result<(i32, String), SetupError> {
+fn run(
+    init: &Init<'_>,
+    it: &Prepared,
+    start: BorrowedFd<'_>,
+    mask: &SigSet,
+) -> Result<(i32, String), SetupError> {
     if let Some(hooks) = init.hooks {
         hooks::run(hooks.start_container(), &it.state)
             .map_err(|error| io::Error::other(error.to_string()))
@@ -146,7 +152,7 @@ fn run(init: &Init<'_>, it: &Prepared, mask: &SigSet) -> Result<(i32, String), S
     }
     let config = init.config;
     take_personality(config.personality)?;
-    process::become_it(&config.process, &it.labels, &mut || seccomp(init, it.pid, &it.state))?;
+    process::become_it(&config.process, &it.labels, &mut || seccomp(init, it.pid, &it.state, start))?;
     process::enter_cwd(&config.process)?;
     command::reset_signals(mask);
     Ok(it.program.execute())
@@ -162,7 +168,10 @@ pub fn take_personality(personality: Option<libc::c_ulong>) -> Result<(), SetupE
     Err(io::Error::last_os_error()).step(|| format!("cannot set linux.personality {personality:#x}"))
 }
 
-fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {
+fn seccomp(init: &Init<'_>, pid: i32, state: &str, start: BorrowedFd<'_>) -> Result<(), SetupError> {
+    if let Some(with) = &init.config.sysinfo {
+        return sysinfo::install(with, init.config.seccomp.as_ref(), start);
+    }
     let Some(filter) = &init.config.seccomp else { return Ok(()) };
     let notify = filter.install().step(|| "cannot install linux.seccomp".to_owned())?;
     let (Some(notify), Some(listener)) = (notify, init.listener) else { return Ok(()) };

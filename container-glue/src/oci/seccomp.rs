@@ -28,8 +28,11 @@ mod abi;
 mod assemble;
 mod install;
 mod rules;
+mod sysinfo;
 #[cfg(test)]
 mod tests;
+
+pub use sysinfo::with_sysinfo;
 
 use std::path::PathBuf;
 

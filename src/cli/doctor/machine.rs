@@ -153,7 +153,7 @@ pub(super) fn daemons(run: &Path) -> Vec<Client> {
     for socket in sockets {
         let Some(dir) = socket.parent().map(Path::to_owned) else { continue };
         let (containers, log) = (dir.join("containers"), dir.join("serve.log"));
-        let paths = Paths { mount: PathBuf::new(), dir, socket, containers, log };
+        let paths = Paths { mount: PathBuf::new(), dir, socket, seccomp: PathBuf::new(), containers, log };
         let send = send.clone();
         let _ = std::thread::Builder::new().spawn(move || {
             // nobody waits for a late one

@@ -4,6 +4,7 @@
 //! (an older C library, another architecture). SECURITY.md has a row for each class; a test holds it to this file.
 
 use super::WorkerNeeds;
+use crate::session::calls::notify;
 
 /// A system call by its name and its number on this architecture.
 #[derive(Clone, Copy, Debug)]
@@ -229,10 +230,17 @@ pub const ALLOWED: &[Class] = &[
         needed: ALWAYS,
     },
     Class {
-        name: "terminal or not, pid in a namespace",
+        name: "terminal or not, pid in a namespace, calls of containers",
         only: Only::OneOf {
             argument: 1,
-            values: &[libc::TCGETS as u32, libc::FIONBIO as u32, NS_GET_PID_FROM_PIDNS],
+            values: &[
+                libc::TCGETS as u32,
+                libc::FIONBIO as u32,
+                NS_GET_PID_FROM_PIDNS,
+                notify::RECV,
+                notify::SEND,
+                notify::ID_VALID,
+            ],
         },
         calls: [calls![SYS_ioctl], &[]],
         needed: ALWAYS,
@@ -242,6 +250,56 @@ pub const ALLOWED: &[Class] = &[
         only: Only::Any,
         calls: [calls![SYS_capget SYS_capset], &[]],
         needed: |needs| needs.psi_triggers,
+    },
+];
+
+/// Everything that a scribe does (`session/calls/scribe.rs`).
+pub const SCRIBE: &[Class] = &[
+    Class {
+        name: "orders",
+        only: Only::Any,
+        calls: [calls![SYS_recvmsg SYS_sendto SYS_close SYS_read SYS_write], &[]],
+        needed: ALWAYS,
+    },
+    Class {
+        name: "memory of a caller",
+        only: Only::Any,
+        calls: [calls![SYS_openat SYS_pwrite64], old![SYS_open]],
+        needed: ALWAYS,
+    },
+    Class {
+        name: "answers",
+        only: Only::OneOf { argument: 1, values: &[notify::SEND, notify::ID_VALID] },
+        calls: [calls![SYS_ioctl], &[]],
+        needed: ALWAYS,
+    },
+    Class {
+        name: "own memory",
+        only: Only::Any,
+        calls: [calls![SYS_munmap SYS_mremap SYS_madvise SYS_brk], &[]],
+        needed: ALWAYS,
+    },
+    Class {
+        name: "own memory without code",
+        only: Only::Bits { argument: 2, set: 0, clear: libc::PROT_EXEC as u32 },
+        calls: [calls![SYS_mmap SYS_mprotect], &[]],
+        needed: ALWAYS,
+    },
+    Class {
+        name: "its own end",
+        only: Only::Any,
+        calls: [
+            calls![SYS_exit SYS_exit_group SYS_rt_sigreturn SYS_rt_sigprocmask SYS_restart_syscall SYS_futex
+                SYS_getpid SYS_gettid],
+            &[],
+        ],
+        needed: ALWAYS,
+    },
+    Class {
+        name: "signals to itself",
+        only: Only::OwnPid { argument: 0 },
+        calls: [calls![SYS_tgkill SYS_kill], &[]],
+        needed: ALWAYS,
     },
 ];
 

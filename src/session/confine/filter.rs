@@ -6,7 +6,7 @@
 use seccompiler::sock_filter;
 
 use super::WorkerNeeds;
-use super::calls::{self, ABSENT, ALLOWED, Only};
+use super::calls::{self, ABSENT, ALLOWED, Class, Only, SCRIBE};
 
 /// Offsets in `struct seccomp_data` (linux/seccomp.h).
 const NR: u32 = 0;
@@ -51,6 +51,15 @@ const fn equal(k: u32, jt: u8, jf: u8) -> sock_filter {
 
 /// The program for a worker with these needs; `pid` is its own.
 pub(super) fn program(needs: &WorkerNeeds, pid: u32) -> Vec<sock_filter> {
+    of(ALLOWED.iter().filter(|class| (class.needed)(needs)), pid)
+}
+
+/// That for a scribe.
+pub(super) fn scribe(pid: u32) -> Vec<sock_filter> {
+    of(SCRIBE.iter(), pid)
+}
+
+fn of<'a>(classes: impl Iterator<Item = &'a Class>, pid: u32) -> Vec<sock_filter> {
     // Calls of another architecture have other numbers, and no part of a worker makes any.
     let mut program = vec![load(ARCH), equal(NATIVE, 1, 0), KILL, load(NR)];
     let mut rule = |numbers: &mut dyn Iterator<Item = u32>, body: &[sock_filter]| {
@@ -59,7 +68,7 @@ pub(super) fn program(needs: &WorkerNeeds, pid: u32) -> Vec<sock_filter> {
             program.extend_from_slice(body);
         }
     };
-    for class in ALLOWED.iter().filter(|class| (class.needed)(needs)) {
+    for class in classes {
         rule(&mut class.calls().filter_map(|call| call.number), &body(class.only, pid));
     }
     rule(&mut calls::deadly().filter_map(|call| call.number), &[KILL]);

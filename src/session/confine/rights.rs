@@ -23,25 +23,32 @@ pub struct Right {
     pub capability: CapabilitySet,
     /// Whether a worker with these needs has it.
     pub worker: fn(&WorkerNeeds) -> bool,
+    /// Whether a scribe has it.
+    pub scribe: bool,
 }
 
 macro_rules! right {
-    ($name:ident, $worker:expr) => {
-        Right { name: concat!("CAP_", stringify!($name)), capability: CapabilitySet::$name, worker: $worker }
+    ($name:ident, $worker:expr, $scribe:expr) => {
+        Right {
+            name: concat!("CAP_", stringify!($name)),
+            capability: CapabilitySet::$name,
+            worker: $worker,
+            scribe: $scribe,
+        }
     };
 }
 
 /// What a holder keeps: what its workers need, since theirs come out of its own, and what is its own alone.
 pub const RIGHTS: &[Right] = &[
-    right!(SYS_PTRACE, |_| true),
-    right!(DAC_READ_SEARCH, |_| true),
-    right!(DAC_OVERRIDE, |needs| needs.psi_triggers),
-    right!(SYS_RESOURCE, |needs| needs.psi_triggers),
-    right!(SYS_ADMIN, |_| false),
-    right!(KILL, |_| false),
-    right!(SETUID, |_| false),
-    right!(SETGID, |_| false),
-    right!(SETPCAP, |_| false),
+    right!(SYS_PTRACE, |_| true, true),
+    right!(DAC_READ_SEARCH, |_| true, false),
+    right!(DAC_OVERRIDE, |needs| needs.psi_triggers, true),
+    right!(SYS_RESOURCE, |needs| needs.psi_triggers, false),
+    right!(SYS_ADMIN, |_| false, false),
+    right!(KILL, |_| false, false),
+    right!(SETUID, |_| false, false),
+    right!(SETGID, |_| false, false),
+    right!(SETPCAP, |_| false, false),
 ];
 
 /// Those of [`RIGHTS`] that a process with `permitted` keeps.
@@ -61,10 +68,16 @@ pub(super) fn of_worker(needs: &WorkerNeeds, permitted: CapabilitySet) -> Capabi
     kept(permitted, |right| (right.worker)(needs))
 }
 
-/// What a holder keeps. SYS_RESOURCE and DAC_OVERRIDE only where its workers need them.
+/// What a scribe keeps.
+pub(super) fn of_scribe(permitted: CapabilitySet) -> CapabilitySet {
+    RIGHTS.iter().filter(|right| right.scribe).map(|right| right.capability).collect::<CapabilitySet>()
+        & permitted
+}
+
+/// What a holder keeps. SYS_RESOURCE only where its workers need it.
 pub(super) fn of_holder(needs: &WorkerNeeds, permitted: CapabilitySet) -> CapabilitySet {
     let all = WorkerNeeds { psi_triggers: true };
-    kept(permitted, |right| (right.worker)(needs) || !(right.worker)(&all))
+    kept(permitted, |right| (right.worker)(needs) || right.scribe || !(right.worker)(&all))
 }
 
 /// The capabilities that this thread may use.

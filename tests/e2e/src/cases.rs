@@ -24,6 +24,7 @@ mod same_bytes;
 mod steal;
 mod stored;
 mod survive;
+mod sysinfo;
 mod time;
 mod tree;
 mod truth;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::CASES,
         attach::CASES,
         oci::CASES,
+        sysinfo::CASES,
         survive::CASES,
         stored::CASES,
         doctor::CASES,

@@ -4,6 +4,7 @@ pub mod hostile;
 pub mod latency;
 mod memory;
 mod psi;
+mod sysinfo;
 
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
@@ -33,6 +34,7 @@ pub fn main(words: &[&str]) -> ExitCode {
         ["visit", rest @ ..] => crate::soak::crowd::visit(rest),
         ["survive", rest @ ..] => crate::soak::reader::main(rest),
         ["psi", rest @ ..] => psi::main(rest),
+        ["sysinfo", rest @ ..] => sysinfo::main(rest),
         ["parallelism"] => parallelism(),
         ["wait-uninterruptibly", tasks] => wait_uninterruptibly(tasks),
         ["answer"] => answer(),

@@ -8,6 +8,7 @@ use super::*;
 mod profiles;
 mod random;
 mod real;
+mod sysinfo;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_THREAD;

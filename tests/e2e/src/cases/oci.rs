@@ -58,16 +58,18 @@ pub const CASES: &[Row] = &[
 ];
 
 /// A bundle with its configuration, and a place for states of its own.
-struct Oci {
-    bundle: Bundle,
-    id: String,
+pub struct Oci {
+    /// Its directory.
+    pub bundle: Bundle,
+    /// Its name.
+    pub id: String,
     /// The program under test.
     runtime: PathBuf,
 }
 
 impl Oci {
     /// A bundle whose process is `sh -c SCRIPT`.
-    fn new(name: &str, script: &str) -> Outcome<Self> {
+    pub fn new(name: &str, script: &str) -> Outcome<Self> {
         let runtime = PathBuf::from(ownproc_run()?.get_program());
         let oci =
             Self { bundle: Bundle::make(name)?, id: format!("e2e-{}-{name}", std::process::id()), runtime };
@@ -85,7 +87,7 @@ impl Oci {
     }
 
     /// Changes config.json.
-    fn change(&self, change: impl FnOnce(&mut Value)) -> Outcome {
+    pub fn change(&self, change: impl FnOnce(&mut Value)) -> Outcome {
         let mut config = self.config()?;
         change(&mut config);
         Ok(std::fs::write(self.bundle.dir.join("config.json"), serde_json::to_vec(&config)?)?)
@@ -119,24 +121,24 @@ impl Oci {
         Ok(outputs)
     }
 
-    fn command(&self, words: &[&str]) -> Outcome<Command> {
+    pub fn command(&self, words: &[&str]) -> Outcome<Command> {
         let mut command = Command::new(&self.runtime);
         command.arg("--root").arg(self.bundle.dir.join("states")).args(words).current_dir(&self.bundle.dir);
         command.stdin(Stdio::null());
         Ok(command)
     }
 
-    fn output(&self, words: &[&str]) -> Outcome<Output> {
+    pub fn output(&self, words: &[&str]) -> Outcome<Output> {
         run(&mut self.command(words)?)
     }
 
     /// A command that must succeed; what it printed.
-    fn run(&self, words: &[&str]) -> Outcome<String> {
+    pub fn run(&self, words: &[&str]) -> Outcome<String> {
         self.output(words)?.ok().doing(format!("ownproc-run {words:?}"))
     }
 
     /// A command after which the container's process lives on, with what the command had as its output.
-    fn leave(&self, words: &[&str]) -> Outcome {
+    pub fn leave(&self, words: &[&str]) -> Outcome {
         let path = self.bundle.dir.join("errors");
         let errors = std::fs::File::create(&path)?;
         let status = self.command(words)?.stdout(Stdio::null()).stderr(errors).status()?;
@@ -153,7 +155,7 @@ impl Oci {
     }
 
     /// Nothing of a container is there any more.
-    fn nothing_is_left(&self) -> Outcome {
+    pub fn nothing_is_left(&self) -> Outcome {
         check_eq!(self.run(&["list", "--quiet"])?, "", "containers that are left");
         let states = std::fs::read_dir(self.bundle.dir.join("states"))?.count();
         check_eq!(states, 0, "directories of states that are left");
@@ -177,7 +179,7 @@ impl Drop for Oci {
 }
 
 /// Waits until something is so.
-fn eventually(what: &str, so: impl Fn() -> Outcome<bool>) -> Outcome {
+pub fn eventually(what: &str, so: impl Fn() -> Outcome<bool>) -> Outcome {
     let until = Instant::now() + Duration::from_secs(20);
     while !so()? {
         check!(Instant::now() < until, "not within 20 s: {what}");
