@@ -126,7 +126,7 @@ fn check_filter(filter: &Filter) {
             (5, _) => usize::from(step.jt.max(step.jf)),
             _ => 0,
         };
-        assert!(at + far + 1 <= filter.program.len() - usize::from(step.code & 7 == 5));
+        assert!(at + far + usize::from(step.code & 7 == 5) < filter.program.len());
     }
 }
 
@@ -150,7 +150,8 @@ pub fn oci_seccomp(data: &[u8]) {
 fn check_resources(wanted: &LinuxResources) {
     let (v1, v2) = (Some(Version::V1), Some(Version::V2));
     let hybrid = |controller: &str| if controller == "cgroup" { v2 } else { v1 };
-    let hosts: [&dyn Fn(&str) -> Option<Version>; 4] = [&|_| v1, &|_| v2, &hybrid, &|_| None];
+    type Host<'a> = &'a dyn Fn(&str) -> Option<Version>;
+    let hosts: [Host<'_>; 4] = [&|_| v1, &|_| v2, &hybrid, &|_| None];
     for host in hosts {
         match resources::plan(wanted, host) {
             Ok(plan) => {

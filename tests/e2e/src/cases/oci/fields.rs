@@ -79,10 +79,10 @@ pub fn ns() -> Outcome {
 
 /// The lines that `events` prints from before memory runs out in a container until that has ended.
 pub fn events() -> Outcome {
-    let script = "cat /dev/zero | head -c 100m | tail >/dev/null; while :; do sleep 0.1; done";
+    let script = "dd if=/dev/zero of=/dev/null bs=64M count=1; while :; do sleep 0.1; done";
     let oci = Oci::new("events", script)?;
     let id = oci.id.clone();
-    std::os::unix::fs::symlink("busybox", oci.bundle.root().join("bin/tail"))?;
+    std::os::unix::fs::symlink("busybox", oci.bundle.root().join("bin/dd"))?;
     oci.change(|config| {
         config["linux"]["resources"]["memory"] = json!({ "limit": 32 << 20, "swap": 32 << 20 });
         config["linux"]["resources"]["pids"] = json!({ "limit": 77 });
