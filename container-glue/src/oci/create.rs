@@ -190,6 +190,7 @@ impl Making {
         let hooks = record.spec.hooks().clone();
         let mut sources = Some(sources);
         let Child { pid, pidfd } = namespaces::spawn_with(flags, v2_group.as_ref().map(AsFd::as_fd), || {
+            process::let_go(ours.fd());
             let init = Init {
                 config,
                 hooks: hooks.as_ref(),
