@@ -5,7 +5,7 @@ mod start;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ownproc::config::ConfigFile;
 use ownproc::control::{Client, ControlError, Paths, RefusalKind, Registration, build_id};
@@ -68,6 +68,9 @@ pub enum DaemonError {
     },
 }
 
+/// A container of the same name whose launcher was killed has ended, and the daemon hears of it a moment later.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
 /// The daemon of a mount point.
 #[derive(Debug)]
 pub struct Daemon {
@@ -106,9 +109,15 @@ impl Daemon {
             pidfd: init,
             groups: groups.iter().map(AsFd::as_fd).collect(),
         };
-        match self.client.register(registration) {
-            Ok(registered) => Ok(registered.tree),
-            Err(source) => Err(self.explain(source)),
+        let until = Instant::now() + LAST_BREATH;
+        loop {
+            match self.client.register(registration.clone()) {
+                Ok(registered) => return Ok(registered.tree),
+                Err(source) if source.refusal() == Some(RefusalKind::NameTaken) && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(source) => return Err(self.explain(source)),
+            }
         }
     }
 

@@ -106,7 +106,7 @@ impl Client {
 
     /// The same with paths that the caller has.
     pub fn at(paths: Paths) -> Result<Self, ControlError> {
-        let (hello, _) = Connection::open(&paths)?.exchange(&Request::Hello, &[])?;
+        let (hello, _) = exchange(&paths, &Request::Hello, &[])?;
         Ok(Self { paths, hello })
     }
 
@@ -191,7 +191,7 @@ impl Client {
     }
 
     fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ControlError> {
-        Connection::open(&self.paths)?.exchange(request, fds).map(|(_, answer)| answer)
+        exchange(&self.paths, request, fds).map(|(_, answer)| answer)
     }
 
     fn out_of_turn(&self) -> ControlError {
@@ -206,6 +206,27 @@ impl Client {
 enum Answer {
     Reply(Reply),
     Bytes(Vec<u8>),
+}
+
+/// Both say hello, then one request and its answer. While others take all places of the daemon this waits for one.
+fn exchange(
+    paths: &Paths,
+    request: &Request,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(Hello, Answer), ControlError> {
+    let until = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    let (connection, hello) = loop {
+        let connection = Connection::open(paths)?;
+        match connection.greet() {
+            Err(error) if error.refusal() == Some(RefusalKind::Busy) && Instant::now() < until => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            other => break (connection, other?),
+        }
+    };
+    connection.ask(request, fds).map(|answer| (hello, answer))
 }
 
 struct Connection<'a> {
@@ -246,8 +267,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Both say hello, then one request and its answer.
-    fn exchange(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(Hello, Answer), ControlError> {
+    /// Both say hello; nothing has been asked yet.
+    fn greet(&self) -> Result<Hello, ControlError> {
         let hello = ClientHello { version: VERSION, build: super::build_id().to_owned() };
         let greeted = self.send(&hello, &[]);
         // A server that refuses may have closed before it read: its reason still waits to be read.
@@ -260,11 +281,15 @@ impl<'a> Connection<'a> {
         if hello.version != VERSION {
             return Err(ControlError::Version(Box::new(hello)));
         }
+        Ok(hello)
+    }
+
+    fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ControlError> {
         self.send(request, fds)?;
         match self.receive()? {
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Bytes { len } => Ok((hello, Answer::Bytes(self.bytes(len)?))),
-            reply => Ok((hello, Answer::Reply(reply))),
+            Reply::Bytes { len } => Ok(Answer::Bytes(self.bytes(len)?)),
+            reply => Ok(Answer::Reply(reply)),
         }
     }
 

@@ -294,6 +294,7 @@ impl Making {
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
         let Child { pid, pidfd } = join.spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
+            process::let_go(ours.fd());
             let init = Init {
                 config,
                 hooks: hooks.as_ref(),

@@ -76,7 +76,11 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
         preserved: args.preserve_fds,
     };
     let Child { pid, pidfd } = {
-        let child = || enter(&entered, container.as_fd(), flags, &theirs, &ready);
+        let child = || {
+            process::let_go(ours.fd());
+            process::let_go(&go);
+            enter(&entered, container.as_fd(), flags, &theirs, &ready)
+        };
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
         born_inside(container.as_fd(), flags, child)?
     };

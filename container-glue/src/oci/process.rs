@@ -263,6 +263,14 @@ pub fn close_all_but(preserved: u32, kept: &[RawFd]) {
     close_range(first, u32::MAX);
 }
 
+/// In a child, closes its copy of the maker's end of a channel: otherwise it would never hear that the maker is gone, and go on
+/// holding the maker's locks.
+pub fn let_go(end: &OwnedFd) {
+    if let Ok(number) = u32::try_from(end.as_raw_fd()) {
+        close_range(number, number);
+    }
+}
+
 /// A session keyring of its own: the caller's is reachable by its number otherwise.
 pub fn new_keyring() {
     // SAFETY: no pointers but a null one, which stands for a new anonymous keyring. Kernels without keyrings refuse it.

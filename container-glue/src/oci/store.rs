@@ -154,6 +154,7 @@ impl Store {
         let directory = File::open(&self.root).map_err(fail)?;
         let lock =
             Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| fail(errno.into()))?;
+        let _ = std::fs::remove_file(self.root.join(NEW)); // of one who was killed while he wrote
         Ok(Levels { file: self.root.join("levels~"), _lock: lock })
     }
 
@@ -252,10 +253,16 @@ impl Levels {
         if levels.len() == before { Ok(()) } else { self.write(&levels) }
     }
 
-    /// Removes those above these groups, which are gone, unless others are below them.
+    /// Removes those above these groups, which are gone, unless others are below them. What another program's groups
+    /// keep is forgotten with the last container.
     pub fn remove_above(&self, groups: &[Group]) -> Result<(), OciError> {
         let mut levels = self.read()?;
+        if levels.is_empty() {
+            return Ok(());
+        }
         let before = levels.len();
+        let directories = std::fs::read_dir(self.file.with_file_name("")).into_iter().flatten().flatten();
+        let last = directories.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count() <= 1;
         // the deepest first
         levels.sort_by_key(|level| std::cmp::Reverse(level.components().count()));
         levels.retain(|level| {
@@ -263,6 +270,9 @@ impl Levels {
             // one that is left behind harms nobody
             !above || std::fs::remove_dir(level).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
         });
+        if last {
+            levels.clear();
+        }
         if levels.len() == before { Ok(()) } else { self.write(&levels) }
     }
 }

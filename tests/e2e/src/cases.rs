@@ -15,7 +15,7 @@ mod live;
 mod load;
 mod memory;
 mod node;
-mod oci;
+pub mod oci;
 mod pages;
 mod policy;
 mod pressure;

@@ -9,6 +9,7 @@
 //! ownproc-e2e clients RECORD...                            prints CLIENTS.md from what was recorded on both machines
 //! ownproc-e2e soak counters [--minutes M] [--seed N]       the long run of counters_never_go_down
 //! ownproc-e2e soak hostile [--minutes M] [--attack NAME]   a hostile container's neighbour: how long its reads take
+//! ownproc-e2e soak launches|launcher-kills ...          many launches, and launchers that are killed: see soak.rs
 //! ownproc-e2e soak kills|upgrades ...                      workers end while many read: see soak.rs
 //! ownproc-e2e twin STEP ...                               a container and a machine of its size: see `tests/run twin`
 //! ownproc-e2e systemd UNIT                                 the service under a real systemd: see `tests/run vm`

@@ -4,13 +4,16 @@
 //! see [`kills`]. `upgrades [--count N] [--seed N] [--no-resend]`: another build takes their place. `panic` needs a program with debug assertions.
 //! `crowd [--minutes M] [--containers N] [--seed N]`: containers come and go, see [`crowd`].
 //!
+//! `launches [--sequential N] [--parallel N]`: containers by `launch` and by `run` of a bundle, of which nothing is left.
+//! `launcher-kills [--count N] [--seed N]`: launchers are killed at N random moments of each verb, and what they leave is cleared.
+//!
 //! `counters [--minutes M] [--seed N]`:
 //!
 //! Limits, CPU set and quota of a busy container change at random while four readers read all its files
 //! over and over; each snapshot must hold together, and no counter may go down from one to the next.
 
 mod builds;
-mod changes;
+pub mod changes;
 pub mod crowd;
 pub mod ends;
 mod expect;
@@ -31,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::case::{Doing, Outcome, check, fail};
+use crate::cases::oci::many;
 use crate::daemon::{self, Daemon};
 use crate::groups::{self, Group};
 use crate::programs::OWN_INSIDE;
@@ -107,7 +111,18 @@ fn by_hand(words: &[&str]) -> Outcome<String> {
             let containers = options.get("--containers")?.unwrap_or(200);
             with_daemon(&[], |daemon| crowd::run(daemon, &crowd::Plan { time, containers, seed }))
         }
-        _ => fail!("soak counters|kills|upgrades|crowd|hostile, see the head of soak.rs"),
+        Some(&"launches") => {
+            let sequential = options.get("--sequential")?.unwrap_or(1000);
+            let parallel = options.get("--parallel")?.unwrap_or(200);
+            with_daemon(&[], |_| many::launches(many::Launches { sequential, parallel }))
+        }
+        Some(&"launcher-kills") => {
+            let count = options.get("--count")?.unwrap_or(100);
+            with_daemon(&[], |_| many::launcher_kills(count, seed))
+        }
+        _ => fail!(
+            "soak counters|kills|upgrades|crowd|hostile|launches|launcher-kills, see the head of soak.rs"
+        ),
     }
 }
 

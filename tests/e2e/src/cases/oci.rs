@@ -4,6 +4,7 @@ mod bad;
 mod cve;
 mod fields;
 mod launched;
+pub mod many;
 mod mounts;
 mod podman;
 
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use super::Row;
 use crate::bundle::Bundle;
 use crate::case::Needs::{Cpus, Nothing, V2};
-use crate::case::{Doing, Outcome, check, check_eq};
+use crate::case::{Doing, Outcome, check, check_eq, fail};
 use crate::output::{Output, run};
 use crate::parse::Meminfo;
 use crate::programs::ownproc_run;
@@ -30,7 +31,8 @@ pub const CASES: &[Row] = &[
     ("oci_user_namespace", Nothing, user_namespace),
     ("oci_devices_and_seccomp", Nothing, devices_and_seccomp),
     ("oci_hooks", Nothing, hooks),
-    ("oci_maker_killed_at_any_moment", Nothing, maker_killed),
+    ("oci_maker_killed_at_any_moment", Nothing, many::launchers_killed),
+    ("oci_many", Nothing, many::many),
     ("oci_bad_configurations", Nothing, bad::configurations),
     ("oci_hostile_roots", Nothing, bad::roots),
     ("oci_launched_under_the_other_commands", Nothing, launched::life),
@@ -157,8 +159,11 @@ impl Oci {
     /// Nothing of a container is there any more.
     pub fn nothing_is_left(&self) -> Outcome {
         check_eq!(self.run(&["list", "--quiet"])?, "", "containers that are left");
-        let states = std::fs::read_dir(self.bundle.dir.join("states"))?.count();
-        check_eq!(states, 0, "directories of states that are left");
+        for entry in std::fs::read_dir(self.bundle.dir.join("states"))? {
+            let path = entry?.path();
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            fail!("a state is left: {} {text}", path.display());
+        }
         let table = std::fs::read_to_string("/proc/self/mountinfo")?;
         for line in table.lines() {
             let point = line.split(' ').nth(4).unwrap_or_default();
@@ -370,19 +375,4 @@ fn hooks() -> Outcome {
     let output = oci.output(&["run", &oci.id])?;
     check!(output.code != 0 && output.stderr.contains("no luck"), "a hook that fails: {output:?}");
     oci.nothing_is_left()
-}
-
-/// Whoever makes a container is killed, at moments spread over what that takes; `delete --force` clears what is left.
-fn maker_killed() -> Outcome {
-    let oci = Oci::new("killed", "sleep 600")?;
-    for step in 0..20u64 {
-        let mut maker =
-            oci.command(&["create", &oci.id])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        std::thread::sleep(Duration::from_micros(700 * step));
-        let _ = maker.kill();
-        maker.wait()?;
-        oci.run(&["delete", "--force", &oci.id]).doing(format!("killed after {} us", 700 * step))?;
-        oci.nothing_is_left().doing(format!("killed after {} us", 700 * step))?;
-    }
-    Ok(())
 }
