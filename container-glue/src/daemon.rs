@@ -128,16 +128,9 @@ impl Daemon {
         }
     }
 
-    /// The registration stays when this goes: it ends with the container, or by [`Daemon::forget`].
+    /// The registration stays when this goes: it ends with the container.
     pub fn keep(&mut self) {
         self.registered = false;
-    }
-
-    /// Ends a registration that another process made.
-    pub fn forget(&mut self, name: &ContainerName) {
-        if let Err(error) = self.client.unregister(name) {
-            log::debug!("unregister {name}: {error}");
-        }
     }
 
     /// Ends the registration. The daemon does so by itself when init is dead, so a failure is of no interest.

@@ -106,7 +106,7 @@ impl Client {
 
     /// The same with paths that the caller has.
     pub fn at(paths: Paths) -> Result<Self, ControlError> {
-        let (hello, _) = Connection::open(&paths)?.exchange(&Request::Hello, &[])?;
+        let hello = Connection::open(&paths)?.greet()?;
         Ok(Self { paths, hello })
     }
 
@@ -191,7 +191,7 @@ impl Client {
     }
 
     fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ControlError> {
-        Connection::open(&self.paths)?.exchange(request, fds).map(|(_, answer)| answer)
+        Connection::open(&self.paths)?.exchange(request, fds)
     }
 
     fn out_of_turn(&self) -> ControlError {
@@ -246,26 +246,41 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Both say hello, then one request and its answer.
-    fn exchange(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(Hello, Answer), ControlError> {
-        let hello = ClientHello { version: VERSION, build: super::build_id().to_owned() };
-        let greeted = self.send(&hello, &[]);
+    /// Both say hello; nothing is asked.
+    fn greet(&self) -> Result<Hello, ControlError> {
+        let greeted = self.say_hello();
+        self.hear_hello(greeted)
+    }
+
+    /// Both say hello, then one request and its answer. The request is on its way before the daemon's hello is: one that speaks
+    /// another version does not look at it.
+    fn exchange(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ControlError> {
+        let asked = self.say_hello().and_then(|()| self.send(request, fds));
+        self.hear_hello(asked)?;
+        match self.receive()? {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            Reply::Bytes { len } => Ok(Answer::Bytes(self.bytes(len)?)),
+            reply => Ok(Answer::Reply(reply)),
+        }
+    }
+
+    fn say_hello(&self) -> Result<(), ControlError> {
+        self.send(&ClientHello { version: VERSION, build: super::build_id().to_owned() }, &[])
+    }
+
+    /// `said`: how far what was said before has come.
+    fn hear_hello(&self, said: Result<(), ControlError>) -> Result<Hello, ControlError> {
         // A server that refuses may have closed before it read: its reason still waits to be read.
         let hello = match self.receive() {
             Ok(Reply::Hello(hello)) => hello,
             Ok(Reply::Refused(refusal)) => return Err(refusal.into()),
             Ok(_) => return Err(ControlError::OutOfTurn { socket: self.paths.socket.clone() }),
-            Err(error) => return Err(greeted.err().unwrap_or(error)),
+            Err(error) => return Err(said.err().unwrap_or(error)),
         };
         if hello.version != VERSION {
             return Err(ControlError::Version(Box::new(hello)));
         }
-        self.send(request, fds)?;
-        match self.receive()? {
-            Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Bytes { len } => Ok((hello, Answer::Bytes(self.bytes(len)?))),
-            reply => Ok((hello, Answer::Reply(reply))),
-        }
+        said.map(|()| hello)
     }
 
     fn send<T: serde::Serialize>(&self, value: &T, fds: &[BorrowedFd<'_>]) -> Result<(), ControlError> {

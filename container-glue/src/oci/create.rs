@@ -278,7 +278,7 @@ impl Drop for Making {
         }
         let Some(entry) = self.entry.take() else { return };
         let cleared = match self.record.take() {
-            Some(record) => stop::clear(&self.store, &mut self.daemon, &record).and_then(|()| entry.remove()),
+            Some(record) => stop::clear(&self.store, &record).and_then(|()| entry.remove()),
             None => entry.remove(),
         };
         if let Err(error) = cleared {

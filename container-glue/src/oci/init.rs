@@ -155,6 +155,11 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step(|| "cannot bind the container's life to its maker's".to_owned())?;
     let config = init.config;
+    // what needs neither the maps of a user namespace nor a namespace that is joined is done while the maker writes to the
+    // groups, which may wait for the kernel, and registers the container. What fails is told afterwards: until then the
+    // maker needs a process that lives
+    let early = !config.namespaces.new_user() && init.join.is_empty();
+    let tree = if early { Ok(build(init, sources)) } else { Err(sources) };
     let Some(Order::Go { files, pid }) = order(init.channel) else {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe))
             .step(|| "cannot hear from the maker".to_owned());
@@ -174,19 +179,11 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
         // now that the groups hold this process, so that they are the roots of its cgroup namespace
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "cannot make a cgroup namespace".to_owned())?;
     }
-    if let Some(name) = &config.hostname {
-        nix::unistd::sethostname(name).step(|| format!("cannot set hostname {name:?}"))?;
-    }
-    if let Some(name) = &config.domainname {
-        rustix::system::setdomainname(name.as_bytes()).step(|| format!("cannot set domainname {name:?}"))?;
-    }
-    if config.namespaces.new & libc::CLONE_NEWNET != 0 {
-        crate::rootfs::loopback_up(crate::spec::Network::None)?;
-    }
+    let tree = tree.unwrap_or_else(|sources| build(init, sources))?;
     let state = (init.state)(pid);
     let labels = Labels::open(&config.process)?;
     let files = VirtualFiles::open(&files)?;
-    let tree = Tree::build(config, sources, init.groups, &files)?;
+    tree.cover(&files)?;
     drop(files);
     nix::unistd::setsid().step(|| "cannot make a session".to_owned())?;
     let console = terminal(&config.process, init.console, Some(&tree))?;
@@ -216,6 +213,21 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
     // so that `create` tells of a program that is not there, as users of runc know it
     program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
     Ok(Prepared { program, labels, state, pid })
+}
+
+/// Its namespaces and its tree, as far as the daemon is not needed.
+fn build<'a>(init: &Init<'a>, sources: Sources) -> Result<Tree<'a>, SetupError> {
+    let config = init.config;
+    if let Some(name) = &config.hostname {
+        nix::unistd::sethostname(name).step(|| format!("cannot set hostname {name:?}"))?;
+    }
+    if let Some(name) = &config.domainname {
+        rustix::system::setdomainname(name.as_bytes()).step(|| format!("cannot set domainname {name:?}"))?;
+    }
+    if config.namespaces.new & libc::CLONE_NEWNET != 0 {
+        crate::rootfs::loopback_up(crate::spec::Network::None)?;
+    }
+    Tree::build(config, sources, init.groups)
 }
 
 /// A terminal for the process, where it has one; its master side goes to the receiver.

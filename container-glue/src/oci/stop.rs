@@ -9,9 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::args::{DeleteArgs, Global, KillArgs};
 use super::store::{Entry, Record, Status, Store};
-use super::{Doing, OciError, create, freezer, hooks, inspect};
-use crate::args::DaemonMode;
-use crate::daemon::{self, Daemon};
+use super::{Doing, OciError, freezer, hooks, inspect};
 
 /// How long `delete --force` waits for what it has killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -128,13 +126,11 @@ pub fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), OciError
         }
         end(&entry, &record)?;
     }
-    let mut daemon = daemon::find_or_start(&create::mount_point(), DaemonMode::Require).ok();
     // a container without a pid namespace of its own may have left processes
-    kill_all(&record, libc::SIGKILL)?;
-    match &mut daemon {
-        Some(daemon) => clear(&store, daemon, &record)?,
-        None => remove_groups(&store, &record)?,
+    if !freezer::processes(&record.groups)?.is_empty() {
+        kill_all(&record, libc::SIGKILL)?;
     }
+    clear(&store, &record)?;
     if let Some(hooks) = record.spec.hooks() {
         let state = inspect::state(&record, Status::Stopped).to_string();
         if let Err(error) = hooks::run(hooks.poststop(), &state) {
@@ -163,15 +159,12 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 }
 
 /// Takes back what a record lists.
-pub fn clear(store: &Store, daemon: &mut Daemon, record: &Record) -> Result<(), OciError> {
-    if let Some(name) = &record.registered {
-        daemon.forget(name);
-    }
-    remove_groups(store, record)
-}
-
+///
+/// The daemon is not told: it sees the end of the container's first process by itself, and looks again when another one wants
+/// the name.
+///
 /// Levels above the groups that hold those of other containers become the business of one of them.
-fn remove_groups(store: &Store, record: &Record) -> Result<(), OciError> {
+pub fn clear(store: &Store, record: &Record) -> Result<(), OciError> {
     for group in &record.groups {
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;
