@@ -29,6 +29,9 @@ use table::{Row, Table};
 /// Controllers that the floor has groups for: those of its limits.
 const LIMITED: [&str; 4] = ["memory", "cpu", "cpuset", "pids"];
 
+/// The group that LXC leaves behind.
+const LXC_PIVOT: &str = "lxc.pivot";
+
 /// How much is measured.
 #[derive(Args)]
 pub struct Startup {
@@ -93,6 +96,8 @@ struct Place {
     limits: Limits,
     points: Vec<Point>,
     group: String,
+    /// LXC's own group was there before.
+    pivot: bool,
 }
 
 /// Measures and prints.
@@ -123,6 +128,7 @@ pub fn run(options: &Startup) -> Result<bool> {
         limits: Limits { memory: 64 << 20, cpus: list, quota, pids: 64 },
         points: points()?,
         group: format!("ownproc-startup-{}", std::process::id()),
+        pivot: points()?.iter().any(|point| point.mount.join(LXC_PIVOT).exists()),
         dir,
     };
     let mount = place.dir.join("ownproc");
@@ -304,7 +310,8 @@ fn tidy(place: &Place) {
     for point in &place.points {
         for entry in fs::read_dir(&point.mount).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            if name.to_str().is_some_and(|name| name.contains(&place.group)) {
+            let pivot = name == LXC_PIVOT && !place.pivot;
+            if pivot || name.to_str().is_some_and(|name| name.contains(&place.group)) {
                 _ = fs::remove_dir(entry.path());
             }
         }
