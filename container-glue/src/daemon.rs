@@ -132,13 +132,6 @@ impl Daemon {
             _ => source.into(),
         }
     }
-
-    /// Ends a registration. The daemon does so by itself when the container has ended, so a failure is of no interest.
-    pub fn forget(&mut self, name: &ContainerName) {
-        if let Err(error) = self.client.unregister(name) {
-            log::debug!("unregister {name}: {error}");
-        }
-    }
 }
 
 /// `__serve`: the daemon itself.

@@ -186,7 +186,7 @@ fn follow(
     terminal: Option<&Terminal>,
     relay: Option<Relay>,
 ) -> Result<u8, LaunchError> {
-    let Created { entry, record, mut daemon, store } = created;
+    let Created { entry, record, store } = created;
     let init = record.alive().ok_or(OciError::NotRunning);
     let started = init.and_then(|init| {
         signals
@@ -215,7 +215,7 @@ fn follow(
         }
         Ok((Err(error), _)) | Err(error) => Err(error.into()),
     };
-    let taken = create::end(&store, &mut daemon, spec.name.as_str());
+    let taken = create::end(&store, spec.name.as_str());
     if let Some(terminal) = terminal {
         terminal.take_back();
     }
@@ -245,7 +245,7 @@ fn remove_later(store: &Store, name: &ContainerName, init: &OwnedFd) -> Result<(
             let mut fds = [nix::poll::PollFd::new(init.as_fd(), nix::poll::PollFlags::POLLIN)];
             while nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE) == Err(nix::Error::EINTR) {}
             let code = match store.entry(name.as_str()) {
-                Ok(entry) => i32::from(crate::oci::stop::end_and_take_away(store, None, entry).is_err()),
+                Ok(entry) => i32::from(crate::oci::stop::end_and_take_away(store, entry).is_err()),
                 Err(_) => 0,
             };
             // SAFETY: ends the process without running its parent's destructors.

@@ -28,7 +28,14 @@ use crate::args::{Cli, Verb};
 /// The launcher itself failed (Docker's convention; 126 and 127 are the command's).
 pub const LAUNCHER_FAILED: u8 = 125;
 
+/// Verbs that start processes of a container.
+const MAKES_PROCESSES: &[&str] = &["launch", "create", "run", "exec"];
+
 fn main() -> ExitCode {
+    // before anything that is lost with it: what goes wrong is said by the verb, which tries it again
+    if std::env::args_os().any(|word| MAKES_PROCESSES.iter().any(|verb| word == *verb)) {
+        let _ = reexec::from_read_only();
+    }
     env_logger::Builder::from_env(
         env_logger::Env::default().filter_or("OWNPROC_LOG", "warn,fuser=error,fuser::reply=off"),
     )

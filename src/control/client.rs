@@ -106,7 +106,7 @@ impl Client {
 
     /// The same with paths that the caller has.
     pub fn at(paths: Paths) -> Result<Self, ControlError> {
-        let (hello, _) = exchange(&paths, &Request::Hello, &[])?;
+        let hello = waiting(&paths, |connection| connection.greet())?.0;
         Ok(Self { paths, hello })
     }
 
@@ -191,7 +191,8 @@ impl Client {
     }
 
     fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ControlError> {
-        exchange(&self.paths, request, fds).map(|(_, answer)| answer)
+        let (_, connection) = waiting(&self.paths, |connection| connection.begin(request, fds))?;
+        connection.answer()
     }
 
     fn out_of_turn(&self) -> ControlError {
@@ -208,25 +209,23 @@ enum Answer {
     Bytes(Vec<u8>),
 }
 
-/// Both say hello, then one request and its answer. While others take all places of the daemon this waits for one.
-fn exchange(
-    paths: &Paths,
-    request: &Request,
-    fds: &[BorrowedFd<'_>],
-) -> Result<(Hello, Answer), ControlError> {
+/// A connection whose daemon has said hello. While others take all its places this waits for one.
+fn waiting<'a>(
+    paths: &'a Paths,
+    begin: impl Fn(&Connection<'_>) -> Result<Hello, ControlError>,
+) -> Result<(Hello, Connection<'a>), ControlError> {
     let until = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
-    let (connection, hello) = loop {
+    loop {
         let connection = Connection::open(paths)?;
-        match connection.greet() {
+        match begin(&connection) {
             Err(error) if error.refusal() == Some(RefusalKind::Busy) && Instant::now() < until => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
-            other => break (connection, other?),
+            other => return other.map(|hello| (hello, connection)),
         }
-    };
-    connection.ask(request, fds).map(|answer| (hello, answer))
+    }
 }
 
 struct Connection<'a> {
@@ -267,30 +266,44 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Both say hello; nothing has been asked yet.
+    /// Both say hello; nothing is asked.
     fn greet(&self) -> Result<Hello, ControlError> {
-        let hello = ClientHello { version: VERSION, build: super::build_id().to_owned() };
-        let greeted = self.send(&hello, &[]);
-        // A server that refuses may have closed before it read: its reason still waits to be read.
-        let hello = match self.receive() {
-            Ok(Reply::Hello(hello)) => hello,
-            Ok(Reply::Refused(refusal)) => return Err(refusal.into()),
-            Ok(_) => return Err(ControlError::OutOfTurn { socket: self.paths.socket.clone() }),
-            Err(error) => return Err(greeted.err().unwrap_or(error)),
-        };
-        if hello.version != VERSION {
-            return Err(ControlError::Version(Box::new(hello)));
-        }
-        Ok(hello)
+        let greeted = self.say_hello();
+        self.hear_hello(greeted)
     }
 
-    fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ControlError> {
-        self.send(request, fds)?;
+    /// Both say hello, and one request is sent. It is on its way before the daemon's hello is: one that speaks another version
+    /// does not look at it.
+    fn begin(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Hello, ControlError> {
+        let asked = self.say_hello().and_then(|()| self.send(request, fds));
+        self.hear_hello(asked)
+    }
+
+    fn answer(&self) -> Result<Answer, ControlError> {
         match self.receive()? {
             Reply::Refused(refusal) => Err(refusal.into()),
             Reply::Bytes { len } => Ok(Answer::Bytes(self.bytes(len)?)),
             reply => Ok(Answer::Reply(reply)),
         }
+    }
+
+    fn say_hello(&self) -> Result<(), ControlError> {
+        self.send(&ClientHello { version: VERSION, build: super::build_id().to_owned() }, &[])
+    }
+
+    /// `said`: how far what was said before has come.
+    fn hear_hello(&self, said: Result<(), ControlError>) -> Result<Hello, ControlError> {
+        // A server that refuses may have closed before it read: its reason still waits to be read.
+        let hello = match self.receive() {
+            Ok(Reply::Hello(hello)) => hello,
+            Ok(Reply::Refused(refusal)) => return Err(refusal.into()),
+            Ok(_) => return Err(ControlError::OutOfTurn { socket: self.paths.socket.clone() }),
+            Err(error) => return Err(said.err().unwrap_or(error)),
+        };
+        if hello.version != VERSION {
+            return Err(ControlError::Version(Box::new(hello)));
+        }
+        said.map(|()| hello)
     }
 
     fn send<T: serde::Serialize>(&self, value: &T, fds: &[BorrowedFd<'_>]) -> Result<(), ControlError> {

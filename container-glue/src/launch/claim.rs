@@ -32,13 +32,13 @@ pub fn claim(
     spec: &Spec,
     hierarchies: &Hierarchies,
     store: &Store,
-    mut daemon: Daemon,
+    daemon: Daemon,
 ) -> Result<Claimed, LaunchError> {
     let name = spec.name.as_str();
     let entry = match store.claim(name) {
         Err(OciError::Taken(_)) => {
             let levels = store.levels()?;
-            clear_name(store, &levels, &mut daemon, spec)?;
+            clear_name(store, &levels, spec)?;
             drop(levels);
             store.claim(name).map_err(|error| match error {
                 OciError::Taken(_) => LaunchError::Taken(spec.name.clone()),
@@ -52,7 +52,7 @@ pub fn claim(
         // so that a later launch finds it, however soon this one is killed
         entry.write_launched(&launched)?;
         let levels = store.levels()?;
-        let living = sweep(store, &levels, &mut daemon, name)?;
+        let living = sweep(store, &levels, name)?;
         let mut limits = spec.limits.clone();
         if spec.pin {
             let pinned = pin(spec, hierarchies, &living)?;
@@ -77,7 +77,7 @@ pub fn claim(
 }
 
 /// What a launcher or a maker of this name left that was killed.
-fn clear_name(store: &Store, levels: &Levels, daemon: &mut Daemon, spec: &Spec) -> Result<(), LaunchError> {
+fn clear_name(store: &Store, levels: &Levels, spec: &Spec) -> Result<(), LaunchError> {
     let taken = || LaunchError::Taken(spec.name.clone());
     let Ok(entry) = store.try_entry(spec.name.as_str()) else {
         return Err(taken());
@@ -86,12 +86,12 @@ fn clear_name(store: &Store, levels: &Levels, daemon: &mut Daemon, spec: &Spec) 
         (Some(launched), _) if launched.is_alive() => Err(taken()),
         (Some(launched), Ok(record)) if launched.detached && record.pid != 0 => Err(taken()),
         (None, Ok(_)) => Err(taken()),
-        _ => Ok(stop::sweep(store, levels, daemon, entry)?),
+        _ => Ok(stop::sweep(store, levels, entry)?),
     }
 }
 
 /// Takes back what dead launchers left, and gives the CPUs that the living containers have chosen.
-fn sweep(store: &Store, levels: &Levels, daemon: &mut Daemon, own: &str) -> Result<Vec<CpuSet>, LaunchError> {
+fn sweep(store: &Store, levels: &Levels, own: &str) -> Result<Vec<CpuSet>, LaunchError> {
     let mut pinned = Vec::new();
     for (id, launched) in store.launched()? {
         if id == own {
@@ -114,7 +114,7 @@ fn sweep(store: &Store, levels: &Levels, daemon: &mut Daemon, own: &str) -> Resu
                 _ => {}
             }
         }
-        if let Err(error) = stop::sweep(store, levels, daemon, entry) {
+        if let Err(error) = stop::sweep(store, levels, entry) {
             log::warn!("left by a launcher that was killed: {error}");
         }
     }

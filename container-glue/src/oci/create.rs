@@ -38,8 +38,6 @@ pub struct Created {
     pub entry: Entry,
     /// What is known of it.
     pub record: Record,
-    /// Its daemon.
-    pub daemon: Daemon,
     /// Where it is kept.
     pub store: Store,
 }
@@ -87,7 +85,7 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<u8, OciError> {
     // for whoever runs it by hand
     let by_hand = args.create.console_socket.is_none() && !args.detach && relay::size().is_some();
     let relay = relay::wanted(by_hand)?;
-    let Created { entry, record, mut daemon, store } = make(global, &args.create, relay.as_ref())?;
+    let Created { entry, record, store } = make(global, &args.create, relay.as_ref())?;
     let started = record.alive().ok_or(OciError::NotRunning).and_then(|pidfd| {
         begin(&entry, &record)?;
         Ok(pidfd)
@@ -103,15 +101,15 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<u8, OciError> {
         Err(error) => Err(error),
     };
     if !args.keep {
-        end(&store, &mut daemon, &args.create.id)?;
+        end(&store, &args.create.id)?;
     }
     code
 }
 
 /// Takes a container away whose first process has ended or shall; nothing where somebody else did.
-pub fn end(store: &Store, daemon: &mut Daemon, id: &str) -> Result<(), OciError> {
+pub fn end(store: &Store, id: &str) -> Result<(), OciError> {
     match store.entry(id) {
-        Ok(entry) => stop::end_and_take_away(store, Some(daemon), entry),
+        Ok(entry) => stop::end_and_take_away(store, entry),
         Err(OciError::NoContainer(_)) => Ok(()),
         Err(error) => Err(error),
     }
@@ -201,7 +199,7 @@ pub struct Making {
     entry: Option<Entry>,
     levels: Option<Levels>,
     record: Option<Record>,
-    daemon: Option<Daemon>,
+    daemon: Daemon,
     init: Option<(OwnedFd, Channel)>,
 }
 
@@ -213,7 +211,7 @@ impl Making {
             entry: Some(entry),
             levels: Some(levels),
             record: None,
-            daemon: Some(daemon),
+            daemon,
             init: None,
         }
     }
@@ -326,8 +324,7 @@ impl Making {
         record.start_time = identity(pid).unwrap_or(0);
         let name = daemon_name(&record.id);
         record.registered = Some(name.clone());
-        let daemon = self.daemon.as_mut().ok_or(OciError::NotRunning)?;
-        let tree = daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?;
+        let tree = self.daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?;
         self.record = Some(record.clone());
         entry.write(&record)?;
         self.order(&Order::Go { files: tree, pid })?;
@@ -371,13 +368,13 @@ impl Making {
             write_pid(path, record.pid)?;
         }
         self.order(&Order::GoOn)?;
-        let (Some(entry), Some(record), Some(daemon), Some(store)) =
-            (self.entry.take(), self.record.take(), self.daemon.take(), self.store.take())
+        let (Some(entry), Some(record), Some(store)) =
+            (self.entry.take(), self.record.take(), self.store.take())
         else {
             return Err(OciError::NotRunning);
         };
         self.init = None;
-        Ok(Created { entry, record, daemon, store })
+        Ok(Created { entry, record, store })
     }
 }
 
@@ -390,8 +387,7 @@ impl Drop for Making {
         }
         let (Some(entry), Some(store)) = (self.entry.take(), self.store.take()) else { return };
         let cleared = match self.record.take() {
-            Some(record) => stop::clear(&store, self.levels.as_ref(), self.daemon.as_mut(), &record)
-                .and_then(|()| entry.remove()),
+            Some(record) => stop::clear(&store, self.levels.as_ref(), &record).and_then(|()| entry.remove()),
             None => entry.remove(),
         };
         if let Err(error) = cleared {

@@ -200,6 +200,11 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step(|| "cannot bind the container's life to its maker's".to_owned())?;
     let config = init.config;
+    // what needs neither the maps of a user namespace nor a namespace that is joined is done while the maker writes to the
+    // groups, which may wait for the kernel, and registers the container. What fails is told afterwards: until then the
+    // maker needs a process that lives
+    let early = !config.namespaces.has_own(libc::CLONE_NEWUSER) && config.namespaces.join.is_empty();
+    let tree = if early { Ok(build(init, sources)) } else { Err(sources) };
     let Some(Order::Go { files, pid }) = order(init.channel) else {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe))
             .step(|| "cannot hear from the maker".to_owned());
@@ -212,25 +217,13 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
         // now that the groups hold this process, so that they are the roots of its cgroup namespace
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "cannot make a cgroup namespace".to_owned())?;
     }
-    if let Some(name) = &config.hostname {
-        nix::unistd::sethostname(name).step(|| format!("cannot set hostname {name:?}"))?;
-    }
-    if let Some(name) = &config.domainname {
-        rustix::system::setdomainname(name.as_bytes()).step(|| format!("cannot set domainname {name:?}"))?;
-    }
-    if config.namespaces.new & libc::CLONE_NEWNET != 0 {
-        crate::rootfs::loopback_up()?;
-    }
     let state = (init.state)(pid);
     let labels = Labels::open(&config.process)?;
     // one that joins a mount namespace has the files that are there
-    let memory = init.extras.and_then(|extras| extras.limits.memory);
-    let tree = match sources {
-        Some(sources) => {
-            Some(Tree::build(config, sources, init.groups, &VirtualFiles::open(&files)?, memory)?)
-        }
-        None => None,
-    };
+    let tree = tree.unwrap_or_else(|sources| build(init, sources))?;
+    if let Some(tree) = &tree {
+        tree.cover(&VirtualFiles::open(&files)?)?;
+    }
     session(init.extras)?;
     let mut console = None;
     if let Some(tree) = &tree {
@@ -307,6 +300,22 @@ fn no_stdio() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Its namespaces and its tree, as far as the daemon is not needed.
+fn build<'a>(init: &Init<'a>, sources: Option<Sources>) -> Result<Option<Tree<'a>>, SetupError> {
+    let config = init.config;
+    if let Some(name) = &config.hostname {
+        nix::unistd::sethostname(name).step(|| format!("cannot set hostname {name:?}"))?;
+    }
+    if let Some(name) = &config.domainname {
+        rustix::system::setdomainname(name.as_bytes()).step(|| format!("cannot set domainname {name:?}"))?;
+    }
+    if config.namespaces.new & libc::CLONE_NEWNET != 0 {
+        crate::rootfs::loopback_up()?;
+    }
+    let memory = init.extras.and_then(|extras| extras.limits.memory);
+    sources.map(|sources| Tree::build(config, sources, init.groups, memory)).transpose()
 }
 
 /// A terminal for the process, where it has one; its master side goes to the receiver.

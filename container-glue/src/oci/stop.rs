@@ -9,8 +9,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use super::args::{DeleteArgs, Global, KillArgs};
 use super::store::{Entry, Levels, Record, Status, Store};
 use super::{Doing, OciError, freezer, hooks, inspect};
-use crate::args::DaemonMode;
-use crate::daemon::{self, Daemon};
 
 /// How long `delete --force` waits for what it has killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -127,33 +125,25 @@ pub fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), OciError
         }
         end(&entry, &record)?;
     }
-    take_away(&store, None, entry, &record)
+    take_away(&store, entry, &record)
 }
 
-/// The same by who knows the daemon and will have it ended in any case.
-pub fn end_and_take_away(store: &Store, daemon: Option<&mut Daemon>, entry: Entry) -> Result<(), OciError> {
+/// The same by who will have it ended in any case.
+pub fn end_and_take_away(store: &Store, entry: Entry) -> Result<(), OciError> {
     let record = entry.read()?;
     if entry.status(&record) != Status::Stopped {
         end(&entry, &record)?;
     }
-    take_away(store, daemon, entry, &record)
+    take_away(store, entry, &record)
 }
 
 /// The end of a container whose first process has ended: what is left of it, its groups and what is known of it.
-fn take_away(
-    store: &Store,
-    daemon: Option<&mut Daemon>,
-    entry: Entry,
-    record: &Record,
-) -> Result<(), OciError> {
+fn take_away(store: &Store, entry: Entry, record: &Record) -> Result<(), OciError> {
     // a container without a pid namespace of its own may have left processes
-    kill_all(record, libc::SIGKILL)?;
-    let mut found = match &daemon {
-        None if record.registered.is_some() => daemon::find_or_start(&record.mount, DaemonMode::Require).ok(),
-        _ => None,
-    };
-    let daemon = daemon.or(found.as_mut());
-    clear(store, None, daemon, record)?;
+    if !freezer::processes(&record.groups)?.is_empty() {
+        kill_all(record, libc::SIGKILL)?;
+    }
+    clear(store, None, record)?;
     if let Some(hooks) = record.spec.hooks() {
         let state = inspect::state(record, Status::Stopped).to_string();
         if let Err(error) = hooks::run(hooks.poststop(), &state) {
@@ -164,12 +154,12 @@ fn take_away(
 }
 
 /// Takes back what a launcher that was killed has left, however far it came. The levels above all groups are held.
-pub fn sweep(store: &Store, levels: &Levels, daemon: &mut Daemon, entry: Entry) -> Result<(), OciError> {
+pub fn sweep(store: &Store, levels: &Levels, entry: Entry) -> Result<(), OciError> {
     match entry.read() {
         Ok(record) => {
             end(&entry, &record)?;
             kill_all(&record, libc::SIGKILL)?;
-            clear(store, Some(levels), Some(daemon), &record)?;
+            clear(store, Some(levels), &record)?;
         }
         Err(OciError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -196,15 +186,10 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 }
 
 /// Takes back what a record lists.
-pub fn clear(
-    store: &Store,
-    levels: Option<&Levels>,
-    daemon: Option<&mut Daemon>,
-    record: &Record,
-) -> Result<(), OciError> {
-    if let (Some(name), Some(daemon)) = (&record.registered, daemon) {
-        daemon.forget(name);
-    }
+///
+/// The daemon is not told: it sees the end of the container's first process by itself, and looks again when another one wants
+/// the name.
+pub fn clear(store: &Store, levels: Option<&Levels>, record: &Record) -> Result<(), OciError> {
     for group in &record.groups {
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;

@@ -97,13 +97,12 @@ pub struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Mounts it all. `groups`: the container's own; `files`: the daemon's; `memory`: its limit, bytes, after which the
-    /// throw-away layer is sized.
+    /// Mounts it and makes its devices. `groups`: the container's own; `memory`: its limit, bytes, after which the throw-away
+    /// layer is sized.
     pub fn build(
         config: &'a Config,
         sources: Sources,
         groups: &[(&Hierarchy, &Path)],
-        files: &VirtualFiles,
         memory: Option<u64>,
     ) -> Result<Self, SetupError> {
         rustix::process::umask(Mode::empty());
@@ -131,20 +130,25 @@ impl<'a> Tree<'a> {
         {
             tree.devices(&sources.nodes)?;
         }
-        for (file, value) in &config.sysctl {
-            tree.set(file, value)?;
+        Ok(tree)
+    }
+
+    /// What lies over it: what is read-only, the daemon's `files`, and what is hidden.
+    pub fn cover(&self, files: &VirtualFiles) -> Result<(), SetupError> {
+        for (file, value) in &self.config.sysctl {
+            self.set(file, value)?;
         }
-        for path in &config.read_only_paths {
-            let Some(place) = tree.find(path)? else { continue };
+        for path in &self.config.read_only_paths {
+            let Some(place) = self.find(path)? else { continue };
             let copy = mounts::copy(&place, true).step(|| format!("cannot bind /{}", path.display()))?;
             mounts::attach(&copy, &place)?;
             mounts::set_attributes_below(&copy, mounts::RDONLY)?;
         }
-        files.attach(|path| tree.find(path))?;
-        for path in config.masked.iter().filter(|path| !files.serve(path)) {
-            tree.mask(path)?;
+        files.attach(|path| self.find(path))?;
+        for path in self.config.masked.iter().filter(|path| !files.serve(path)) {
+            self.mask(path)?;
         }
-        Ok(tree)
+        Ok(())
     }
 
     /// What is at a path of the container.

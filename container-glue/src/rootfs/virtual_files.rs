@@ -18,14 +18,18 @@ pub struct VirtualFiles {
 impl VirtualFiles {
     /// `tree` is MOUNT/containers/NAME. What is bound as a file and what as a directory: [`served`].
     pub fn open(tree: &Path) -> Result<Self, SetupError> {
-        let what = |path: &Path| format!("cannot read the daemon's {}", path.display());
-        let mounts = served(tree)
-            .map_err(|(path, error)| (what(&path), error))
+        let what = |path: &Path| format!("cannot read the daemon's {}", tree.join(path).display());
+        let opened = mounts::open_host(tree).step(|| what(Path::new("")))?;
+        // by the descriptor: with its name in the path the kernel would ask the daemon each time whether it is still there
+        let top = PathBuf::from(mounts::proc_path(&opened));
+        let mounts = served(&top)
+            .map_err(|(path, error)| (what(path.strip_prefix(&top).unwrap_or(&path)), error))
             .and_then(|paths| {
                 let copy = |path: PathBuf| {
-                    let full = tree.join(&path);
-                    let copied = mounts::open_host(&full).and_then(|file| mounts::copy(&file, false));
-                    copied.map(|file| (path, file)).map_err(|error| (what(&full), error))
+                    let copied =
+                        mounts::open_host(&top.join(&path)).and_then(|file| mounts::copy(&file, false));
+                    let copied = copied.map_err(|error| (what(&path), error))?;
+                    Ok((path, copied))
                 };
                 paths.into_iter().map(copy).collect()
             })

@@ -22,23 +22,50 @@ pub struct TestGroup {
     enabled: Option<(PathBuf, Vec<String>)>,
 }
 
-/// Cgroup mounts in `mountinfo`: (mount point, v1 controllers); v2 has the list from cgroup.controllers.
-fn hierarchies(mountinfo: &str) -> Vec<(PathBuf, bool, Vec<String>)> {
+/// A mounted hierarchy.
+#[derive(Debug)]
+pub struct Point {
+    /// Where.
+    pub mount: PathBuf,
+    /// cgroup v2.
+    pub v2: bool,
+    /// The kernel's names of its controllers.
+    pub controllers: Vec<String>,
+}
+
+/// Cgroup mounts in `mountinfo`; the controllers of v2 are not in it.
+fn hierarchies(mountinfo: &str) -> Vec<Point> {
     let mut found = Vec::new();
     for line in mountinfo.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (Some(point), mut right) = (left.split(' ').nth(4), right.split(' ')) else { continue };
+        let (Some(mount), mut right) = (left.split(' ').nth(4).map(PathBuf::from), right.split(' ')) else {
+            continue;
+        };
         let (kind, options) = (right.next(), right.nth(1).unwrap_or_default());
         match kind {
             Some("cgroup") => {
                 let controllers = options.split(',').map(str::to_owned).collect();
-                found.push((PathBuf::from(point), false, controllers));
+                found.push(Point { mount, v2: false, controllers });
             }
-            Some("cgroup2") => found.push((PathBuf::from(point), true, Vec::new())),
+            Some("cgroup2") => found.push(Point { mount, v2: true, controllers: Vec::new() }),
             _ => {}
         }
     }
     found
+}
+
+/// The hierarchies that are mounted, with their controllers.
+///
+/// # Errors
+/// The mount table cannot be read.
+pub fn points() -> Result<Vec<Point>> {
+    let path = Path::new("/proc/self/mountinfo");
+    let mut points = hierarchies(&fs::read_to_string(path).map_err(on("read", path))?);
+    for point in points.iter_mut().filter(|point| point.v2) {
+        let list = fs::read_to_string(point.mount.join("cgroup.controllers")).unwrap_or_default();
+        point.controllers = list.split_whitespace().map(str::to_owned).collect();
+    }
+    Ok(points)
 }
 
 /// Removes what a bench that was killed has left: groups named after a process that is no more.
@@ -62,15 +89,9 @@ impl TestGroup {
     /// # Errors
     /// No hierarchy has a memory controller, or a limit cannot be written.
     pub fn create(cpus: &[usize]) -> Result<Self> {
-        let mountinfo_path = Path::new("/proc/self/mountinfo");
-        let mountinfo = fs::read_to_string(mountinfo_path).map_err(on("read", mountinfo_path))?;
         let mut group = Self::default();
         let mut limited = false;
-        for (point, v2, mut controllers) in hierarchies(&mountinfo) {
-            if v2 {
-                let list = fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default();
-                controllers = list.split_whitespace().map(str::to_owned).collect();
-            }
+        for Point { mount: point, v2, mut controllers } in points()? {
             controllers.retain(|c| matches!(c.as_str(), "cpu" | "cpuacct" | "cpuset" | "memory"));
             if controllers.is_empty() {
                 continue;
@@ -172,8 +193,8 @@ mod tests {
                     34 24 0:30 / /tmp rw - tmpfs none rw,memory\n";
         let found = hierarchies(text);
         assert_eq!(found.len(), 3);
-        assert_eq!(found[0].0, Path::new("/sys/fs/cgroup/memory"));
-        assert!(found[1].2.contains(&"cpu".to_owned()) && found[1].2.contains(&"cpuacct".to_owned()));
-        assert!(found[2].1);
+        assert_eq!(found[0].mount, Path::new("/sys/fs/cgroup/memory"));
+        assert_eq!(found[1].controllers, ["rw", "cpu", "cpuacct"]);
+        assert!(found[2].v2);
     }
 }

@@ -14,6 +14,7 @@ mod reader;
 mod report;
 mod settings;
 mod stage;
+mod startup;
 mod stats;
 
 use std::os::unix::process::CommandExt;
@@ -51,6 +52,8 @@ enum Command {
     Threads(Common),
     /// The cost of sampling the load of many containers, and the latency of loadavg meanwhile
     Crowd(crowd::Crowd),
+    /// What starting a container takes, beside a bare floor, crun, runc and LXC
+    Startup(startup::Startup),
     #[command(hide = true)]
     Member {
         #[arg(long)]
@@ -137,6 +140,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run(&options),
         Command::Threads(options) => threads(&options),
         Command::Crowd(options) => crowd::run(&options),
+        Command::Startup(options) => startup::run(&options),
         Command::Member { join, threads, awake, file } => {
             crowd::member(&join, threads, awake, &file).map(|()| true)
         }
@@ -217,18 +221,26 @@ fn load() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim_end().to_owned()
 }
 
-fn head(plan: &Plan, threads: &str) -> Vec<(&'static str, String)> {
+/// Lines about the machine, and `more`.
+fn machine(more: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    let group = format!("{} memory, CPUs {:?}, quota {} CPUs", group::MEMORY, plan.cpus, plan.cpus.len());
-    vec![
+    let mut lines = vec![
         ("kernel", stage::first_line(&["uname", "-srm"]).unwrap_or_default()),
         ("machine", format!("{}, CPUs {} online", model.map_or("", |(_, name)| name), online.trim())),
+    ];
+    lines.extend_from_slice(more);
+    lines
+}
+
+fn head(plan: &Plan, threads: &str) -> Vec<(&'static str, String)> {
+    let group = format!("{} memory, CPUs {:?}, quota {} CPUs", group::MEMORY, plan.cpus, plan.cpus.len());
+    machine(&[
         ("group", format!("{group}; readers in a pid and a cgroup namespace of their own")),
         ("serving", format!("null and ownproc alike: {threads}")),
         ("plan", report::describe(plan)),
-    ]
+    ])
 }
 
 /// Starts LXCFS, or says loudly why its column is missing.

@@ -80,7 +80,11 @@ pub fn first_line(command: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&text).lines().next()?.trim().trim_matches('"').to_owned())
 }
 
-fn made(name: &str) -> Result<PathBuf> {
+/// A directory of the stage.
+///
+/// # Errors
+/// It cannot be made.
+pub fn made(name: &str) -> Result<PathBuf> {
     let path = Path::new(ROOT).join(name);
     fs::create_dir_all(&path).map_err(on("create", &path))?;
     Ok(path)
