@@ -20,14 +20,14 @@ pub struct Launches {
 }
 
 /// Software emulation is ten times slower.
-fn on_a_slow_machine() -> bool {
+pub fn on_a_slow_machine() -> bool {
     Path::new("/run/vm").is_dir()
 }
 
 /// The case: some.
 pub fn many() -> Outcome {
     let plan = if on_a_slow_machine() {
-        Launches { sequential: 15, parallel: 15 }
+        Launches { sequential: 4, parallel: 10 }
     } else {
         Launches { sequential: 100, parallel: 40 }
     };
@@ -149,7 +149,7 @@ enum Verb {
 
 /// The case: some moments of each.
 pub fn launchers_killed() -> Outcome {
-    let count = if on_a_slow_machine() { 6 } else { 12 };
+    let count = if on_a_slow_machine() { 4 } else { 12 };
     launcher_kills(count, u64::from(std::process::id())).map(drop)
 }
 
