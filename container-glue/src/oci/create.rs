@@ -123,7 +123,8 @@ pub fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
         let hint = "only one that was created can be started";
         return Err(OciError::Status { id: record.id.clone(), is: status.name(), hint });
     }
-    let connection = UnixStream::connect(entry.path.join(START))
+    let connection = socket(&entry.path)
+        .and_then(|(path, _directory)| UnixStream::connect(path))
         .map_err(|source| OciError::io("connect to", entry.path.join(START), source))?;
     let _ = std::fs::remove_file(entry.path.join(START));
     let hearing = "hear from the container's process";
@@ -432,11 +433,17 @@ fn daemon_name(id: &str) -> ContainerName {
         .unwrap_or_else(|_| crate::spec::random_name())
 }
 
-/// The socket that `start` connects to; its path may be longer than a socket's address.
+/// The address of the socket that `start` connects to, good while the descriptor is open: its path is longer than a socket's
+/// address may be where docker has its states.
+fn socket(entry: &Path) -> io::Result<(PathBuf, OwnedFd)> {
+    let directory = crate::rootfs::mounts::open_host(entry)?;
+    Ok((Path::new(&crate::rootfs::mounts::proc_path(&directory)).join(START), directory))
+}
+
 fn listen(entry: &Path) -> Result<UnixListener, OciError> {
-    let fail = |source| OciError::io("make the socket in", entry, source);
-    let directory = crate::rootfs::mounts::open_host(entry).map_err(fail)?;
-    UnixListener::bind(Path::new(&crate::rootfs::mounts::proc_path(&directory)).join(START)).map_err(fail)
+    socket(entry)
+        .and_then(|(path, _directory)| UnixListener::bind(path))
+        .map_err(|source| OciError::io("make the socket in", entry, source))
 }
 
 /// A time namespace for the container's process, with its clocks.

@@ -33,6 +33,26 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// `ownproc-run` for engines that do not hand on their environment: with the daemon of the cases.
+    pub fn runtime(&self) -> Outcome<String> {
+        let path = self.dir.join("ownproc-run");
+        let (mount, program) = (crate::daemon::shared_mount()?, crate::programs::ownproc_run()?);
+        let program = program.get_program().display();
+        let text = format!("#!/bin/sh\nOWNPROC_MOUNT={} exec {program} \"$@\"\n", mount.display());
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(path.display().to_string())
+    }
+
+    /// Copies a program of the host, in place of busybox's, with its libraries.
+    pub fn add_program(&self, name: &str) -> Outcome {
+        let program = Path::new("/usr/bin").join(name);
+        let to = self.root().join("bin").join(name);
+        let _ = std::fs::remove_file(&to);
+        std::fs::copy(&program, to).doing(program.display())?;
+        self.add_libraries(&program)
+    }
+
     /// Copies the libraries that a program of the host needs.
     pub fn add_libraries(&self, program: &Path) -> Outcome {
         let libraries = run(Command::new("ldd").arg(program))?.stdout;

@@ -20,14 +20,14 @@ pub struct Launches {
 }
 
 /// Software emulation is ten times slower.
-fn on_a_slow_machine() -> bool {
+pub fn on_a_slow_machine() -> bool {
     Path::new("/run/vm").is_dir()
 }
 
 /// The case: some.
 pub fn many() -> Outcome {
     let plan = if on_a_slow_machine() {
-        Launches { sequential: 15, parallel: 15 }
+        Launches { sequential: 4, parallel: 10 }
     } else {
         Launches { sequential: 100, parallel: 40 }
     };
@@ -189,7 +189,10 @@ pub fn launcher_kills(count: u64, seed: u64) -> Outcome<String> {
             killed += u64::from(died);
             remains += u64::from(died && remained);
         }
-        check!(killed * 2 >= count, "{verb:?}: only {killed} of {count} were killed before their end");
+        check!(
+            killed > 0 && killed * 4 >= count,
+            "{verb:?}: only {killed} of {count} were killed before their end"
+        );
         report.push(format!(
             "{verb:?}: {killed} of {count} killed within {median:.1?}, {remains} left a state; all of it was cleared"
         ));

@@ -4,33 +4,52 @@ use std::process::Command;
 
 use crate::bundle::Bundle;
 use crate::case::{Doing, Outcome, check, check_eq};
-use crate::output::run;
+use crate::output::{Output, run};
 use crate::parse::Meminfo;
-use crate::programs::ownproc_run;
+
+mod pods;
+
+pub use pods::pods;
+
+/// podman with storage of its own.
+struct Podman {
+    bundle: Bundle,
+    runtime: String,
+}
+
+impl Podman {
+    fn new(name: &str) -> Outcome<Self> {
+        let bundle = Bundle::make(name)?;
+        // limits of its own, since the defaults may be above what this machine allows
+        let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
+        std::fs::write(bundle.dir.join("containers.conf"), limits)?;
+        let runtime = bundle.runtime()?;
+        Ok(Self { bundle, runtime })
+    }
+
+    fn call(&self, words: &[&str]) -> Outcome<Output> {
+        let dir = &self.bundle.dir;
+        let mut command = Command::new("podman");
+        command.env("CONTAINERS_CONF", dir.join("containers.conf"));
+        command.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+        command.args(["--runtime", &self.runtime]).args(words);
+        run(&mut command)
+    }
+
+    /// One that must succeed; what it printed.
+    fn run(&self, words: &[&str]) -> Outcome<String> {
+        self.call(words)?.ok().doing(format!("podman {}", words.join(" ")))
+    }
+}
 
 pub fn podman() -> Outcome {
-    let bundle = Bundle::make("oci-podman")?;
+    let it = Podman::new("oci-podman")?;
+    let bundle = &it.bundle;
     let name = format!("e2e-oci-{}", std::process::id());
-    let runtime = ownproc_run()?.get_program().to_string_lossy().into_owned();
-    let podman = |words: &[&str]| {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(bundle.dir.join("root")).arg("--runroot").arg(bundle.dir.join("run"));
-        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
-        command.args(["--runtime", &runtime]).args(words);
-        run(&mut command)
-    };
+    let podman = |words: &[&str]| it.call(words);
     let root = bundle.root().display().to_string();
-    // limits of its own, since the defaults may be above what this machine allows
-    let common = [
-        "--ulimit",
-        "nofile=1024:1024",
-        "--ulimit",
-        "nproc=1024:1024",
-        "--network",
-        "none",
-        "--cgroup-parent",
-        &bundle.parent,
-    ];
+    let common = ["--network", "none", "--cgroup-parent", &bundle.parent];
     let with = |before: &[&'static str], after: &[&'static str]| -> Vec<String> {
         let words = before.iter().copied().chain(common).map(str::to_owned);
         words
