@@ -105,7 +105,8 @@ mod tests {
         let sizes = [5 << 30, 3 << 30, 1 << 20, 0, 2 << 30, 1 << 30].map(pages);
         assert_eq!(words, [&[77, 1, 2, 3][..], &sizes].concat());
         assert_eq!((u16::from_ne_bytes([large[40], large[41]]), word(&large, 52)), (9, 4096));
-        let small = SysinfoView { total: Bytes(64 << 20), free: Bytes(1 << 20), swap_total: Bytes(0), ..view() };
+        let small =
+            SysinfoView { total: Bytes(64 << 20), free: Bytes(1 << 20), swap_total: Bytes(0), ..view() };
         let small = sysinfo_32(&small);
         assert_eq!((word(&small, 16), word(&small, 20), word(&small, 52)), (64 << 20, 1 << 20, 1));
         let old = sysinfo_32(&SysinfoView { uptime: u64::MAX, ..view() });

@@ -239,7 +239,8 @@ pub fn hear(link: BorrowedFd<'_>) -> Heard {
         Ok(message) if message.bytes == 4 && !message.flags.contains(ReturnFlags::TRUNC) => {
             let Some(word) = Word::decode(bytes) else { return Heard::Closed };
             if let Word::Keep { number } = word {
-                return first(&mut control).map_or(Heard::Closed, |listener| Heard::Listener(number, listener));
+                return first(&mut control)
+                    .map_or(Heard::Closed, |listener| Heard::Listener(number, listener));
             }
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(files) = message
@@ -277,7 +278,13 @@ mod tests {
             assert_eq!(next_order(worker.as_fd()).expect("received"), Some(sent));
         }
         assert!(matches!(hear(holder.as_fd()), Heard::Nothing));
-        for word in [Word::Next { from: 258 }, Word::Drop { number: 4095 }, Word::Prepared, Word::Serving, Word::End { keep: true, code: 2 }] {
+        for word in [
+            Word::Next { from: 258 },
+            Word::Drop { number: 4095 },
+            Word::Prepared,
+            Word::Serving,
+            Word::End { keep: true, code: 2 },
+        ] {
             say(worker.as_fd(), word, &[]).expect("sent");
             assert!(matches!(hear(holder.as_fd()), Heard::Word(heard) if heard == word));
         }

@@ -150,8 +150,7 @@ unsafe fn become_worker(
         if libc::getppid() != parent.as_raw_nonzero().get() {
             return 1;
         }
-        let places =
-            [(device, DEVICE), (memory, MEMORY), (listener, LISTENER), (link, LINK), (inbox, INBOX)];
+        let places = [(device, DEVICE), (memory, MEMORY), (listener, LISTENER), (link, LINK), (inbox, INBOX)];
         for (fd, number) in places {
             if libc::dup2(fd.as_raw_fd(), number) != number {
                 return i32::from(NOT_RUN);

@@ -48,11 +48,7 @@ pub fn filter(spec: &Spec) -> Result<Option<Filter>, OciError> {
 }
 
 /// In the process: waits for the offer and installs the one filter or the other.
-pub fn install(
-    with: &Filter,
-    without: Option<&Filter>,
-    socket: BorrowedFd<'_>,
-) -> Result<(), SetupError> {
+pub fn install(with: &Filter, without: Option<&Filter>, socket: BorrowedFd<'_>) -> Result<(), SetupError> {
     let what = || "cannot install linux.seccomp".to_owned();
     if receive_byte(socket).step(|| "cannot hear whether sysinfo(2) is answered".to_owned())? == OFFERED {
         let listener = match with.install() {
@@ -140,7 +136,9 @@ impl Beside {
             said.extend(bytes);
         }
         if self.offered && !handed && said.is_empty() {
-            log::warn!("sysinfo(2) will show the host's numbers: this kernel, or a filter of the caller's, allows no listener");
+            log::warn!(
+                "sysinfo(2) will show the host's numbers: this kernel, or a filter of the caller's, allows no listener"
+            );
         }
         Ok(String::from_utf8_lossy(&said).into_owned())
     }

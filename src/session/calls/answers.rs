@@ -74,13 +74,14 @@ pub fn start(
     for ((scribe, _), key) in scribes.iter().zip(SCRIBES..) {
         epoll::add(listeners.epoll(), scribe.socket(), EventData::new_u64(key), EventFlags::IN)?;
     }
-    let uses = std::array::from_fn(|slot| match page.calls().slots.get(slot).and_then(|slot| slot.notification.call()) {
-        Some(_) => Use::Inherited,
-        None => Use::Free,
+    let uses = std::array::from_fn(|slot| {
+        match page.calls().slots.get(slot).and_then(|slot| slot.notification.call()) {
+            Some(_) => Use::Inherited,
+            None => Use::Free,
+        }
     });
     let (waiting, all_busy, said) = (VecDeque::new(), None, false);
-    let answers =
-        Answers { page, listeners, scribes, answerer, started, uses, waiting, all_busy, said };
+    let answers = Answers { page, listeners, scribes, answerer, started, uses, waiting, all_busy, said };
     std::thread::Builder::new().name("sysinfo".to_owned()).spawn(move || answers.run())?;
     Ok(())
 }
@@ -105,7 +106,9 @@ impl Answers {
             }
             for event in &events {
                 match event.data.u64() {
-                    key if key >= SCRIBES => self.scribe_said(usize::try_from(key - SCRIBES).unwrap_or(SLOTS)),
+                    key if key >= SCRIBES => {
+                        self.scribe_said(usize::try_from(key - SCRIBES).unwrap_or(SLOTS))
+                    }
                     number => self.is_ready(u16::try_from(number).unwrap_or(u16::MAX)),
                 }
             }
@@ -166,7 +169,9 @@ impl Answers {
 
     /// Answers what stands in a slot.
     fn answer(&mut self, slot: usize, number: u16) {
-        let Some(call) = self.page.calls().slot(slot).notification.call() else { return self.listeners.arm(number) };
+        let Some(call) = self.page.calls().slot(slot).notification.call() else {
+            return self.listeners.arm(number);
+        };
         let Some(listener) = self.listeners.get(number) else { return self.finish(slot) };
         if let Some(bytes) = self.bytes(&call)
             && let Some((scribe, _)) = self.scribes.get(slot)
@@ -223,7 +228,9 @@ impl Answers {
     /// All scribes write into memory that does not answer: a call that no scribe has is safely left to the kernel.
     fn leave_to_the_kernel(&mut self, number: u16) {
         if !std::mem::replace(&mut self.said, true) {
-            log::warn!("sysinfo: memory of {SLOTS} callers does not answer: others get the host's numbers meanwhile");
+            log::warn!(
+                "sysinfo: memory of {SLOTS} callers does not answer: others get the host's numbers meanwhile"
+            );
         }
         let Some(listener) = self.listeners.get(number) else { return };
         let spare = &self.page.calls().spare;
@@ -274,7 +281,8 @@ impl Answers {
                 send(&listener, call.id, Answer::Kernel);
                 self.finish(slot);
             } else {
-                let scribe = self.scribes.get(slot).map_or((0, 0), |(scribe, start)| (pid_of(scribe), *start));
+                let scribe =
+                    self.scribes.get(slot).map_or((0, 0), |(scribe, start)| (pid_of(scribe), *start));
                 place.belongs_to(scribe);
                 self.set(slot, Use::Free);
                 self.answer(slot, number);

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn the_listener_is_found_by_its_name() {
-        let state = br#"{"ociVersion":"1.0.2","fds":["other","seccompFd"],"pid":7,"state":{"id":"a","fds":[1]}}"#;
+        let state =
+            br#"{"ociVersion":"1.0.2","fds":["other","seccompFd"],"pid":7,"state":{"id":"a","fds":[1]}}"#;
         assert_eq!(place_of_listener(state).expect("understood"), Some(1));
         for end in 0..state.len() {
             assert_eq!(place_of_listener(&state[..end]).expect("so far"), None, "{end}");
@@ -180,7 +181,9 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).expect("pair");
+        let pair = || {
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).expect("pair")
+        };
         let (ours, its) = pair();
         rustix::net::send(&its, br#"{"fds":["seccompFd"]}"#, SendFlags::empty()).expect("sent");
         assert!(matches!(receive(ours.as_fd()), Err(InboxError::NoListener)), "without the descriptor");

@@ -153,7 +153,9 @@ fn close_others(socket: RawFd) {
     for (first, last) in [(3, socket - 1), (socket + 1, u32::MAX)] {
         // SAFETY: closes descriptors of this process, which uses none of them. Where the kernel cannot (before 5.9) those
         // that were given to the worker are closed one by one.
-        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 && first < LOWEST.cast_unsigned() {
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0
+            && first < LOWEST.cast_unsigned()
+        {
             (3..LOWEST).for_each(|number| {
                 // SAFETY: likewise.
                 unsafe { libc::close(number) };

@@ -70,7 +70,8 @@ pub(super) fn of_worker(needs: &WorkerNeeds, permitted: CapabilitySet) -> Capabi
 
 /// What a scribe keeps.
 pub(super) fn of_scribe(permitted: CapabilitySet) -> CapabilitySet {
-    RIGHTS.iter().filter(|right| right.scribe).map(|right| right.capability).collect::<CapabilitySet>() & permitted
+    RIGHTS.iter().filter(|right| right.scribe).map(|right| right.capability).collect::<CapabilitySet>()
+        & permitted
 }
 
 /// What a holder keeps. SYS_RESOURCE only where its workers need it.

@@ -53,7 +53,9 @@ fn is_allowed(profile: &LinuxSeccomp) -> bool {
         .filter(|entry| entry.action() != default)
         .find(|entry| entry.names().iter().any(|name| name == NAME));
     match first {
-        Some(entry) => entry.action() == Action::ScmpActAllow && entry.args().as_ref().is_none_or(Vec::is_empty),
+        Some(entry) => {
+            entry.action() == Action::ScmpActAllow && entry.args().as_ref().is_none_or(Vec::is_empty)
+        }
         None => default == Action::ScmpActAllow,
     }
 }

@@ -74,21 +74,28 @@ fn number(line: &str, key: &str) -> Outcome<u64> {
 }
 
 fn busybox() -> Outcome {
-    let oci = container("busybox", "busybox free; busybox uptime; sleep 2.2; busybox uptime; cat /proc/uptime")?;
+    let oci =
+        container("busybox", "busybox free; busybox uptime; sleep 2.2; busybox uptime; cat /proc/uptime")?;
     let text = oci.run(&["run", &oci.id])?;
     let line = |key: &str| text.lines().find(|line| line.starts_with(key)).doing(format!("{key} in {text}"));
-    let memory: Vec<u64> = line("Mem:")?.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
+    let memory: Vec<u64> =
+        line("Mem:")?.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
     let [total, used, free, ..] = memory[..] else { crate::case::fail!("free said {text}") };
     check_eq!(total, KIB, "total of free");
     check!(used < KIB && free <= KIB && free > KIB / 2, "used {used}, free {free}");
-    check!(line("Swap:")?.split_whitespace().nth(1) == Some("0") || host_meminfo()?.get("SwapTotal") > 0, "{text}");
+    check!(
+        line("Swap:")?.split_whitespace().nth(1) == Some("0") || host_meminfo()?.get("SwapTotal") > 0,
+        "{text}"
+    );
     check!(text.matches(" up 0 min").count() == 2, "uptime of a new container: {text}");
     oci.nothing_is_left()
 }
 
 /// One moment of all of them: the tool reads, then the files are read.
 fn as_the_files() -> Outcome {
-    let script = format!("sleep 1.5; {TOOL}; cat /proc/meminfo; echo ==; cat /proc/uptime; echo ==; cat /proc/loadavg");
+    let script = format!(
+        "sleep 1.5; {TOOL}; cat /proc/meminfo; echo ==; cat /proc/uptime; echo ==; cat /proc/loadavg"
+    );
     let oci = container("files", &script)?;
     let text = oci.run(&["run", &oci.id])?;
     let (line, files) = text.split_once('\n').doing(&text)?;
@@ -232,7 +239,9 @@ fn crowd() -> Outcome {
         Ok((calls.parse()?, worst.parse()?))
     };
     let ((alone, worst_alone), (asked, worst)) = (both(&quiet)?, both(&beside)?);
-    println!("crowd: {calls} calls; neighbour: {alone} calls alone, the longest {worst_alone} us; {asked} beside, {worst} us");
+    println!(
+        "crowd: {calls} calls; neighbour: {alone} calls alone, the longest {worst_alone} us; {asked} beside, {worst} us"
+    );
     check!(calls > 1000, "the crowd made {calls} calls");
     check!(asked > 20, "the neighbour made {asked} calls");
     // Its turn comes after one call of the crowd's; the rest is the machine's.
@@ -243,7 +252,8 @@ fn crowd() -> Outcome {
 /// Listeners that a process has open.
 fn listeners(pid: Pid) -> Outcome<usize> {
     let dir = format!("/proc/{pid}/fd");
-    let links = std::fs::read_dir(&dir).doing(dir)?.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let links =
+        std::fs::read_dir(&dir).doing(dir)?.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
     Ok(links.filter(|link| link.as_os_str() == "anon_inode:seccomp notify").count())
 }
 
@@ -287,7 +297,8 @@ fn ends() -> Outcome {
     serve_for(daemon, |daemon| {
         let workers = Workers::of(daemon.pid(), daemon.mount())?;
         let counts = || -> Outcome<_> { Ok((listeners(daemon.pid())?, listeners(workers.serving())?)) };
-        let all: Vec<Oci> = (0..4).map(|at| container(&format!("ends{at}"), "sleep 600")).collect::<Outcome<_>>()?;
+        let all: Vec<Oci> =
+            (0..4).map(|at| container(&format!("ends{at}"), "sleep 600")).collect::<Outcome<_>>()?;
         for oci in &all {
             oci.leave(&["run", "--detach", &oci.id])?;
             oci.leave(&["exec", "--detach", &oci.id, "sleep", "600"])?;

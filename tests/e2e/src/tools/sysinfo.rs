@@ -16,7 +16,9 @@ pub fn main(words: &[&str]) -> Outcome {
         ["until-eof", kib] => until_eof(kib.parse()?),
         ["crowd", threads, seconds] => crowd(threads.parse()?, Duration::from_secs_f64(seconds.parse()?)),
         ["worst", kib, seconds] => worst(kib.parse()?, Duration::from_secs_f64(seconds.parse()?)),
-        _ => Err(Failure("sysinfo [pointers | until-eof KIB | crowd THREADS SECONDS | worst KIB SECONDS]".to_owned())),
+        _ => Err(Failure(
+            "sysinfo [pointers | until-eof KIB | crowd THREADS SECONDS | worst KIB SECONDS]".to_owned(),
+        )),
     }
 }
 

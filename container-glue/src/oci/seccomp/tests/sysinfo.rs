@@ -18,7 +18,9 @@ fn without_a_profile_nothing_else_is_changed() {
     for (arch, number) in [(X86_64, 99), (X86_64, X32_BIT | 99), (X86, 116)] {
         assert_eq!(answer(&filter, arch, number), NOTIFY, "{arch:x} {number}");
     }
-    for (arch, number) in [(X86_64, 98), (X86_64, 116), (X86_64, 0), (X86, 99), (X86, 120), (X86_64, u32::MAX), (1, 99)] {
+    for (arch, number) in
+        [(X86_64, 98), (X86_64, 116), (X86_64, 0), (X86, 99), (X86, 120), (X86_64, u32::MAX), (1, 99)]
+    {
         assert_eq!(answer(&filter, arch, number), ALLOW, "{arch:x} {number}");
     }
     // architecture, its test, the number, its test
