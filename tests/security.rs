@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ownproc::session::confine::calls::{ALLOWED, DEADLY};
+use ownproc::session::confine::calls::{ALLOWED, DEADLY, SCRIBE};
 use ownproc::session::confine::rights::{RIGHTS, WORKER_ID};
 use ownproc::session::confine::{WORKER_MEMORY, WorkerNeeds};
 
@@ -44,28 +44,33 @@ fn capabilities() {
                 (false, true) => "worker, with `--psi-triggers`",
                 (false, false) => "holder",
             };
-            [right.name, who]
+            let scribe = if right.scribe { "; scribe" } else { "" };
+            [right.name.to_owned(), format!("{who}{scribe}")]
         })
         .collect();
     let rows = table("| capability | who | what for | without it |");
-    let written: Vec<_> = rows.iter().map(|row| [row[0].as_str(), row[1].as_str()]).collect();
+    let written: Vec<_> = rows.iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
     assert_eq!(written, code);
 }
 
 #[test]
 fn system_calls() {
-    let code: Vec<_> = ALLOWED
-        .iter()
-        .map(|class| {
-            let calls: Vec<_> = class.calls().map(|call| call.name()).collect();
-            [class.name.to_owned(), calls.join(" ")]
-        })
-        .collect();
-    let rows = table("| class | calls | what for |");
-    let written: Vec<_> = rows.iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
-    assert_eq!(written, code);
-    for row in &rows {
-        assert!(!row[2].is_empty(), "{} has no reason", row[0]);
+    let lists =
+        [("| class | calls | what for |", ALLOWED), ("| class | calls of a scribe | what for |", SCRIBE)];
+    for (header, list) in lists {
+        let code: Vec<_> = list
+            .iter()
+            .map(|class| {
+                let calls: Vec<_> = class.calls().map(|call| call.name()).collect();
+                [class.name.to_owned(), calls.join(" ")]
+            })
+            .collect();
+        let rows = table(header);
+        let written: Vec<_> = rows.iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
+        assert_eq!(written, code);
+        for row in &rows {
+            assert!(!row[2].is_empty(), "{} has no reason", row[0]);
+        }
     }
 
     let code: Vec<_> = DEADLY

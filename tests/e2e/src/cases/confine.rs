@@ -182,7 +182,8 @@ fn worker_with_triggers() -> Outcome {
 
 fn holder() -> Outcome {
     let daemon = Daemon::start(fresh_mount_point(&new_name()))?;
-    let wanted = of_ours(SYS_PTRACE | DAC_READ_SEARCH | KILL | SETGID | SETUID | SETPCAP | SYS_ADMIN)?;
+    let wanted =
+        of_ours(SYS_PTRACE | DAC_READ_SEARCH | DAC_OVERRIDE | KILL | SETGID | SETUID | SETPCAP | SYS_ADMIN)?;
     let threads = threads(daemon.pid())?;
     check_eq!(threads.len(), 1, "threads of a holder");
     for status in &threads {
