@@ -1,7 +1,7 @@
 //! `create`, `start` and `run`.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -187,7 +187,10 @@ impl Making {
         let v2_group = groups.v2_fd()?;
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
+        let makers_end = ours.fd().as_raw_fd();
         let Child { pid, pidfd } = join.spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
+            // this process's copy of the maker's end would keep it waiting for a maker that is dead
+            let _ = nix::unistd::close(makers_end);
             let init = Init {
                 config,
                 hooks: hooks.as_ref(),

@@ -1,7 +1,7 @@
 //! `exec`: one more process in a running container.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
@@ -59,7 +59,14 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let entered =
         Entered { process: &process, filter: filter.as_ref(), personality, console: console.as_ref() };
     let Child { pid, pidfd } = {
-        let child = || enter(&entered, container.as_fd(), flags, &theirs, &ready);
+        let callers_ends = [ours.fd().as_raw_fd(), go.as_raw_fd()];
+        let child = || {
+            // its copies of these would keep it waiting for a caller that is dead
+            for end in callers_ends {
+                let _ = nix::unistd::close(end);
+            }
+            enter(&entered, container.as_fd(), flags, &theirs, &ready)
+        };
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
         born_inside(container.as_fd(), flags, child)?
     };
