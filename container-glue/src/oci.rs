@@ -24,6 +24,7 @@ pub mod limits;
 pub mod log;
 pub mod process;
 pub mod resources;
+pub mod rootless;
 pub mod seccomp;
 pub mod spaces;
 pub mod stop;
@@ -153,6 +154,7 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
         crate::reexec::from_read_only()
             .map_err(|error| format!("cannot run from a read-only mount of its own binary: {error}"))?;
     }
+    let global = &rootless::with_root(global);
     let done = match verb {
         Verb::Create(args) => create::create(global, args),
         Verb::Start(args) => create::start(global, &args.id),

@@ -17,7 +17,7 @@ use super::init::{self, Init, Order, Report};
 use super::join::Joined;
 use super::store::{Entry, Group, Record, START, Store, identity};
 use super::tree::Sources;
-use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
+use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, rootless, stop};
 use crate::args::DaemonMode;
 use crate::daemon::{self, Daemon};
 use crate::groups::{GroupError, Groups, Hierarchies};
@@ -94,6 +94,18 @@ fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
     Ok(())
 }
 
+/// Where groups can be made.
+fn hierarchies() -> Result<Hierarchies, OciError> {
+    preflight::rights()?;
+    let proc = Path::new("/proc");
+    let hierarchies = Hierarchies::discover_all(proc)
+        .map_err(|source| PreflightError::Read { path: proc.join("self/mountinfo"), source })?;
+    if hierarchies.0.is_empty() {
+        return Err(PreflightError::NoCgroups.into());
+    }
+    Ok(hierarchies)
+}
+
 fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
     process::close_on_exec(args.preserve_fds.saturating_add(listen_fds())).doing("mark descriptors")?;
     let bundle = Bundle::open(&args.bundle)?;
@@ -103,18 +115,18 @@ fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
         check_hooks(hooks)?;
     }
     let view = view(&bundle.spec)?;
-    preflight::rights()?;
     preflight::kernel()?;
-    let proc = Path::new("/proc");
-    let hierarchies = Hierarchies::discover_all(proc)
-        .map_err(|source| PreflightError::Read { path: proc.join("self/mountinfo"), source })?;
-    if hierarchies.0.is_empty() {
-        return Err(PreflightError::NoCgroups.into());
-    }
-    // before anything of the container exists: it outlives this process and must inherit nothing
-    let daemon = daemon::find_or_start(&mount_point(), DaemonMode::Auto)?;
-    // a mount namespace that is joined has its root already
-    let sources = (config.namespaces.joined() & libc::CLONE_NEWNS == 0)
+    let of_user = rootless::asked(global)?;
+    let (hierarchies, daemon) = if of_user {
+        rootless::check(&config, &bundle.spec)?;
+        log::warn!("an ordinary user's container: without limits, and its /proc shows the host's numbers");
+        (Hierarchies(Vec::new()), None)
+    } else {
+        // before anything of the container exists: the daemon outlives this process and must inherit nothing
+        (hierarchies()?, Some(daemon::find_or_start(&mount_point(), DaemonMode::Auto)?))
+    };
+    // a mount namespace that is joined has its root already, and a user has the right to copy mounts in his own alone
+    let sources = (config.namespaces.joined() & libc::CLONE_NEWNS == 0 && !of_user)
         .then(|| Sources::open(&config).map_err(|error| OciError::Setup(error.to_string())))
         .transpose()?;
     let console = args.console_socket.as_deref().map(console::connect).transpose()?;
@@ -134,7 +146,8 @@ struct Making {
     store: Store,
     entry: Option<Entry>,
     record: Option<Record>,
-    daemon: Daemon,
+    /// None for an ordinary user.
+    daemon: Option<Daemon>,
     init: Option<(OwnedFd, Channel)>,
 }
 
@@ -187,6 +200,7 @@ impl Making {
         let v2_group = groups.v2_fd()?;
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
+        let _ = inspect::owner();
         let makers_end = ours.fd().as_raw_fd();
         let Child { pid, pidfd } = join.spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
             // this process's copy of the maker's end would keep it waiting for a maker that is dead
@@ -208,7 +222,9 @@ impl Making {
         })?;
         drop(theirs);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
-        if let Some(maps) = &config.namespaces.maps {
+        if rootless::is_user() {
+            config.namespaces.maps.iter().try_for_each(|maps| rootless::map(pid, maps))?;
+        } else if let Some(maps) = &config.namespaces.maps {
             for (file, map) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
                 let path = format!("/proc/{pid}/{file}");
                 std::fs::write(&path, map).map_err(|source| OciError::io("write", path, source))?;
@@ -218,9 +234,14 @@ impl Making {
         process::limit(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))?;
         record.pid = pid;
         record.start_time = identity(pid).unwrap_or(0);
-        let name = daemon_name(&record.id);
-        record.registered = Some(name.clone());
-        let tree = self.daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?;
+        let tree = match &mut self.daemon {
+            Some(daemon) => {
+                let name = daemon_name(&record.id);
+                record.registered = Some(name.clone());
+                Some(daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?)
+            }
+            None => None,
+        };
         self.record = Some(record.clone());
         entry.write(&record)?;
         self.order(&Order::Go { files: tree, pid })?;
@@ -268,7 +289,9 @@ impl Making {
         let (Some(entry), Some(record)) = (self.entry.take(), self.record.take()) else {
             return Err(OciError::NotRunning);
         };
-        self.daemon.keep();
+        if let Some(daemon) = &mut self.daemon {
+            daemon.keep();
+        }
         Ok(Created { entry, record })
     }
 }
@@ -282,7 +305,9 @@ impl Drop for Making {
         }
         let Some(entry) = self.entry.take() else { return };
         let cleared = match self.record.take() {
-            Some(record) => stop::clear(&self.store, &mut self.daemon, &record).and_then(|()| entry.remove()),
+            Some(record) => {
+                stop::clear(&self.store, self.daemon.as_mut(), &record).and_then(|()| entry.remove())
+            }
             None => entry.remove(),
         };
         if let Err(error) = cleared {

@@ -14,7 +14,7 @@ use super::config::process::Process;
 use super::process::{self, Labels};
 use super::seccomp::{self, Filter};
 use super::store::{Record, Status, Store};
-use super::{Doing, OciError, affinity, bundle, config, console, create, init};
+use super::{Doing, OciError, affinity, bundle, config, console, create, init, join, rootless};
 use crate::command::{self, Program};
 use crate::namespaces::{self, Child};
 use crate::rootfs::{SetupError, Step};
@@ -59,13 +59,14 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let entered =
         Entered { process: &process, filter: filter.as_ref(), personality, console: console.as_ref() };
     let Child { pid, pidfd } = {
+        let left = if rootless::is_user() { flags & !libc::CLONE_NEWUSER } else { flags };
         let callers_ends = [ours.fd().as_raw_fd(), go.as_raw_fd()];
         let child = || {
             // its copies of these would keep it waiting for a caller that is dead
             for end in callers_ends {
                 let _ = nix::unistd::close(end);
             }
-            enter(&entered, container.as_fd(), flags, &theirs, &ready)
+            enter(&entered, container.as_fd(), left, &theirs, &ready)
         };
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
         born_inside(container.as_fd(), flags, child)?
@@ -126,6 +127,13 @@ fn born_inside(
     child: impl FnOnce() -> i32,
 ) -> Result<Child, OciError> {
     let of_children = flags & libc::CLONE_NEWPID;
+    if rootless::is_user() {
+        // his rights over the pid namespace begin in the user namespace
+        let kinds = CloneFlags::from_bits_retain(of_children | flags & libc::CLONE_NEWUSER);
+        let enter =
+            || setns(container, kinds).step(|| "cannot enter the container's user namespace".to_owned());
+        return join::between(enter, 0, None, child);
+    }
     if of_children != 0 {
         setns(container, CloneFlags::from_bits_retain(of_children))
             .doing("enter the container's pid namespace")?;

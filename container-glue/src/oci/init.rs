@@ -28,8 +28,8 @@ use crate::sync::Channel;
 pub enum Order {
     /// Its groups hold it, its users are mapped, and the daemon knows it.
     Go {
-        /// Its directory in the daemon's tree.
-        files: PathBuf,
+        /// Its directory in the daemon's tree; an ordinary user's has none.
+        files: Option<PathBuf>,
         /// Its number as the host sees it.
         pid: i32,
     },
@@ -164,8 +164,7 @@ fn seccomp(init: &Init<'_>, pid: i32, state: &str) -> Result<(), SetupError> {
 
 fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupError> {
     // it ends with its maker, until that has written down that it is there
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .step(|| "cannot bind the container's life to its maker's".to_owned())?;
+    bind_life()?;
     let config = init.config;
     let Some(Order::Go { files, pid }) = order(init.channel) else {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe))
@@ -173,6 +172,8 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
     };
     if config.namespaces.has_own(libc::CLONE_NEWUSER) {
         become_root()?;
+        // the kernel forgets it where a process changes its user
+        bind_life()?;
     }
     init.join.late()?;
     if config.namespaces.new & libc::CLONE_NEWCGROUP != 0 {
@@ -191,9 +192,12 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
     let state = (init.state)(pid);
     let labels = Labels::open(&config.process)?;
     // one that joins a mount namespace has the files that are there
-    let tree = match sources {
-        Some(sources) => Some(Tree::build(config, sources, init.groups, &VirtualFiles::open(&files)?)?),
-        None => None,
+    let tree = if config.namespaces.joined() & libc::CLONE_NEWNS == 0 {
+        let sources = sources.map_or_else(|| Sources::open(config), Ok)?;
+        let files = files.as_deref().map(VirtualFiles::open).transpose()?;
+        Some(Tree::build(config, sources, init.groups, files.as_ref())?)
+    } else {
+        None
     };
     nix::unistd::setsid().step(|| "cannot make a session".to_owned())?;
     let mut console = None;
@@ -260,6 +264,11 @@ pub fn terminal(
     }
     console.send(receiver.as_fd()).step(|| "cannot hand out the terminal".to_owned())?;
     Ok(Some(console))
+}
+
+fn bind_life() -> Result<(), SetupError> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step(|| "cannot bind the container's life to its maker's".to_owned())
 }
 
 /// Root of the new user namespace: until it is, the process is nobody there and can make nothing.

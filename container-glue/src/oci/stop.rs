@@ -131,10 +131,7 @@ pub fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), OciError
     let mut daemon = daemon::find_or_start(&create::mount_point(), DaemonMode::Require).ok();
     // a container without a pid namespace of its own may have left processes
     kill_all(&record, libc::SIGKILL)?;
-    match &mut daemon {
-        Some(daemon) => clear(&store, daemon, &record)?,
-        None => remove_groups(&store, &record)?,
-    }
+    clear(&store, daemon.as_mut(), &record)?;
     if let Some(hooks) = record.spec.hooks() {
         let state = inspect::state(&record, Status::Stopped).to_string();
         if let Err(error) = hooks::run(hooks.poststop(), &state) {
@@ -163,8 +160,8 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 }
 
 /// Takes back what a record lists.
-pub fn clear(store: &Store, daemon: &mut Daemon, record: &Record) -> Result<(), OciError> {
-    if let Some(name) = &record.registered {
+pub fn clear(store: &Store, daemon: Option<&mut Daemon>, record: &Record) -> Result<(), OciError> {
+    if let (Some(daemon), Some(name)) = (daemon, &record.registered) {
         daemon.forget(name);
     }
     remove_groups(store, record)

@@ -94,12 +94,12 @@ pub struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Mounts it all. `groups`: the container's own; `files`: the daemon's.
+    /// Mounts it all. `groups`: the container's own; `files`: the daemon's, where it knows the container.
     pub fn build(
         config: &'a Config,
         sources: Sources,
         groups: &[(&Hierarchy, &Path)],
-        files: &VirtualFiles,
+        files: Option<&VirtualFiles>,
     ) -> Result<Self, SetupError> {
         rustix::process::umask(Mode::empty());
         set_propagation(config)?;
@@ -126,8 +126,11 @@ impl<'a> Tree<'a> {
             mounts::attach(&copy, &place)?;
             mounts::set_attributes(&copy, mounts::RDONLY)?;
         }
-        files.attach(|path| tree.find(path))?;
-        for path in config.masked.iter().filter(|path| !files.serve(path)) {
+        if let Some(files) = files {
+            files.attach(|path| tree.find(path))?;
+        }
+        let served = |path: &Path| files.is_some_and(|files| files.serve(path));
+        for path in config.masked.iter().filter(|path| !served(path)) {
             tree.mask(path)?;
         }
         Ok(tree)

@@ -4,6 +4,7 @@ mod bad;
 mod fields;
 mod mounts;
 mod podman;
+mod rootless;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub const CASES: &[Row] = &[
     ("oci_mounts_propagation", Nothing, mounts::propagation),
     ("oci_process_settings", Cpus(2), fields::process_settings),
     ("oci_cpuset_partition", V2, fields::partition),
+    ("oci_rootless", Nothing, rootless::life),
+    ("oci_rootless_refused", Nothing, rootless::refused),
     ("oci_events", Nothing, fields::events),
     ("oci_podman", Nothing, podman::podman),
 ];
