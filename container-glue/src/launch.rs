@@ -174,7 +174,7 @@ fn make(
         preserved: 0,
         extras: Some(extras),
     };
-    let making = Making::new(store, claimed.entry, claimed.levels, claimed.daemon);
+    let making = Making::new(store, claimed.entry, claimed.levels, Some(claimed.daemon));
     Ok(making.finish(spec.name.as_str(), parts, spec.mount.clone(), None)?)
 }
 

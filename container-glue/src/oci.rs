@@ -26,6 +26,7 @@ pub mod log;
 pub mod process;
 pub mod relay;
 pub mod resources;
+pub mod rootless;
 pub mod seccomp;
 pub mod spaces;
 pub mod stop;
@@ -163,6 +164,7 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
         Verb::Exec(args) => process::close_all_but(args.preserve_fds, &[]),
         _ => {}
     }
+    let global = &rootless::with_root(global);
     let done = match verb {
         Verb::Create(args) => create::create(global, args),
         Verb::Start(args) => create::start(global, &args.id),

@@ -28,8 +28,15 @@ pub struct Global {
     /// crun's spelling: cgroupfs or systemd.
     #[arg(long, value_enum, hide = true)]
     pub cgroup_manager: Option<CgroupManager>,
-    /// runc's: true, false or auto; only root's containers can be made.
-    #[arg(long, value_name = "WHEN", hide = true)]
+    /// Containers of an ordinary user: auto and true where the caller is one, false for none.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = ["true", "false", "auto"]
+    )]
     pub rootless: Option<String>,
 }
 

@@ -96,14 +96,15 @@ impl Config {
                 format!("{propagation:?} is not one of {}", PROPAGATIONS.join(", ")),
             ));
         }
+        let in_user = namespaces.has_own(libc::CLONE_NEWUSER);
+        let mut made = mounts::all(spec.mounts().as_deref().unwrap_or_default(), bundle, in_user)?;
+        if let Some(label) = linux.mount_label().as_deref().filter(|label| !label.is_empty()) {
+            mounts::label(&mut made, label)?;
+        }
         Ok(Self {
             root: bundle.join(root.path()),
             read_only: root.readonly().unwrap_or(false),
-            mounts: mounts::all(
-                spec.mounts().as_deref().unwrap_or_default(),
-                bundle,
-                namespaces.has_own(libc::CLONE_NEWUSER),
-            )?,
+            mounts: made,
             devices: linux.devices().clone().unwrap_or_default(),
             masked: paths("linux.maskedPaths", linux.masked_paths())?,
             read_only_paths: paths("linux.readonlyPaths", linux.readonly_paths())?,

@@ -20,7 +20,7 @@ use super::relay::{self, Relay};
 use super::store::{Entry, Group, Levels, Record, START, Store, identity};
 use super::sysinfo::Beside;
 use super::tree::Sources;
-use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
+use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, rootless, stop};
 use crate::args::DaemonMode;
 use crate::daemon::{self, Daemon};
 use crate::groups::{GroupError, Groups, Hierarchies};
@@ -146,6 +146,18 @@ pub fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
     Ok(())
 }
 
+/// Where groups can be made.
+fn hierarchies() -> Result<Hierarchies, OciError> {
+    preflight::rights()?;
+    let proc = Path::new("/proc");
+    let hierarchies = Hierarchies::discover(proc)
+        .map_err(|source| PreflightError::Read { path: proc.join("self/mountinfo"), source })?;
+    if hierarchies.0.is_empty() {
+        return Err(PreflightError::NoCgroups.into());
+    }
+    Ok(hierarchies)
+}
+
 fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Created, OciError> {
     let bundle = Bundle::open(&args.bundle)?;
     let config = Config::new(&bundle.spec, &bundle.path, &args.id, global.of_systemd())?;
@@ -156,19 +168,19 @@ fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Cre
         check_hooks(hooks)?;
     }
     let view = view(&bundle.spec)?;
-    preflight::rights()?;
     preflight::kernel()?;
-    let proc = Path::new("/proc");
-    let hierarchies = Hierarchies::discover(proc)
-        .map_err(|source| PreflightError::Read { path: proc.join("self/mountinfo"), source })?;
-    if hierarchies.0.is_empty() {
-        return Err(PreflightError::NoCgroups.into());
-    }
-    // before anything of the container exists: it outlives this process and must inherit nothing
     let mount = mount_point();
-    let daemon = daemon::find_or_start(&mount, DaemonMode::Auto)?;
-    // a mount namespace that is joined has its root already
-    let sources = (config.namespaces.joined() & libc::CLONE_NEWNS == 0)
+    let of_user = rootless::asked(global)?;
+    let (hierarchies, daemon) = if of_user {
+        rootless::check(&config, &bundle.spec)?;
+        log::warn!("an ordinary user's container: without limits, and its /proc shows the host's numbers");
+        (Hierarchies(Vec::new()), None)
+    } else {
+        // before anything of the container exists: the daemon outlives this process and must inherit nothing
+        (hierarchies()?, Some(daemon::find_or_start(&mount, DaemonMode::Auto)?))
+    };
+    // a mount namespace that is joined has its root already, and a user has the right to copy mounts in his own alone
+    let sources = (config.namespaces.joined() & libc::CLONE_NEWNS == 0 && !of_user)
         .then(|| Sources::open(&config, false).map_err(|error| OciError::Setup(error.to_string())))
         .transpose()?;
     let console = match (relay, args.console_socket.as_deref()) {
@@ -200,13 +212,14 @@ pub struct Making {
     entry: Option<Entry>,
     levels: Option<Levels>,
     record: Option<Record>,
-    daemon: Daemon,
+    /// None for an ordinary user.
+    daemon: Option<Daemon>,
     init: Option<(OwnedFd, Channel)>,
 }
 
 impl Making {
     /// Begins with a directory that was claimed, and the levels above all groups.
-    pub fn new(store: Store, entry: Entry, levels: Levels, daemon: Daemon) -> Self {
+    pub fn new(store: Store, entry: Entry, levels: Levels, daemon: Option<Daemon>) -> Self {
         Self {
             store: Some(store),
             entry: Some(entry),
@@ -292,6 +305,7 @@ impl Making {
         let v2_group = groups.v2_fd()?;
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
+        let _ = inspect::owner();
         let Child { pid, pidfd } = join.spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
             process::let_go(ours.fd());
             let init = Init {
@@ -313,7 +327,9 @@ impl Making {
         })?;
         drop(theirs);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
-        if let Some(maps) = &config.namespaces.maps {
+        if rootless::is_user() {
+            config.namespaces.maps.iter().try_for_each(|maps| rootless::map(pid, maps))?;
+        } else if let Some(maps) = &config.namespaces.maps {
             for (file, map) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
                 let path = format!("/proc/{pid}/{file}");
                 std::fs::write(&path, map).map_err(|source| OciError::io("write", path, source))?;
@@ -323,9 +339,14 @@ impl Making {
         process::limit(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))?;
         record.pid = pid;
         record.start_time = identity(pid).unwrap_or(0);
-        let name = daemon_name(&record.id);
-        record.registered = Some(name.clone());
-        let tree = self.daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?;
+        let tree = match &mut self.daemon {
+            Some(daemon) => {
+                let name = daemon_name(&record.id);
+                record.registered = Some(name.clone());
+                Some(daemon.register(&name, view, pidfd.as_fd(), &groups.fds()?)?)
+            }
+            None => None,
+        };
         self.record = Some(record.clone());
         entry.write(&record)?;
         self.order(&Order::Go { files: tree, pid })?;

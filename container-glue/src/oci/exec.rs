@@ -16,7 +16,7 @@ use super::process::{self, Labels};
 use super::seccomp::{self, Filter};
 use super::store::{Record, Status, Store};
 use super::sysinfo::{self, Beside};
-use super::{Doing, OciError, affinity, bundle, config, console, create, init, relay};
+use super::{Doing, OciError, affinity, bundle, config, console, create, init, join, relay, rootless};
 use crate::command::{self, Program};
 use crate::namespaces::{self, Child};
 use crate::rootfs::{SetupError, Step};
@@ -76,10 +76,11 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
         preserved: args.preserve_fds,
     };
     let Child { pid, pidfd } = {
+        let left = if rootless::is_user() { flags & !libc::CLONE_NEWUSER } else { flags };
         let child = || {
             process::let_go(ours.fd());
             process::let_go(&go);
-            enter(&entered, container.as_fd(), flags, &theirs, &ready)
+            enter(&entered, container.as_fd(), left, &theirs, &ready)
         };
         // a process of its own enters the pid namespace, and its child is in it, but a child of this one
         born_inside(container.as_fd(), flags, child)?
@@ -148,6 +149,13 @@ fn born_inside(
     child: impl FnOnce() -> i32,
 ) -> Result<Child, OciError> {
     let of_children = flags & libc::CLONE_NEWPID;
+    if rootless::is_user() {
+        // his rights over the pid namespace begin in the user namespace
+        let kinds = CloneFlags::from_bits_retain(of_children | flags & libc::CLONE_NEWUSER);
+        let enter =
+            || setns(container, kinds).step(|| "cannot enter the container's user namespace".to_owned());
+        return join::between(enter, 0, None, child);
+    }
     if of_children != 0 {
         setns(container, CloneFlags::from_bits_retain(of_children))
             .doing("enter the container's pid namespace")?;

@@ -34,8 +34,8 @@ use crate::sync::Channel;
 pub enum Order {
     /// Its groups hold it, its users are mapped, and the daemon knows it.
     Go {
-        /// Its directory in the daemon's tree.
-        files: PathBuf,
+        /// Its directory in the daemon's tree; an ordinary user's has none.
+        files: Option<PathBuf>,
         /// Its number as the host sees it.
         pid: i32,
     },
@@ -197,8 +197,7 @@ fn seccomp(init: &Init<'_>, pid: i32, state: &str, start: BorrowedFd<'_>) -> Res
 
 fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupError> {
     // it ends with its maker, until that has written down that it is there
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .step(|| "cannot bind the container's life to its maker's".to_owned())?;
+    bind_life()?;
     let config = init.config;
     // what needs neither the maps of a user namespace nor a namespace that is joined is done while the maker writes to the
     // groups, which may wait for the kernel, and registers the container. What fails is told afterwards: until then the
@@ -211,6 +210,8 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
     };
     if config.namespaces.has_own(libc::CLONE_NEWUSER) {
         become_root()?;
+        // the kernel forgets it where a process changes its user
+        bind_life()?;
     }
     init.join.late()?;
     if config.namespaces.new & libc::CLONE_NEWCGROUP != 0 {
@@ -222,7 +223,7 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
     // one that joins a mount namespace has the files that are there
     let tree = tree.unwrap_or_else(|sources| build(init, sources))?;
     if let Some(tree) = &tree {
-        tree.cover(&VirtualFiles::open(&files)?)?;
+        tree.cover(files.as_deref().map(VirtualFiles::open).transpose()?.as_ref())?;
     }
     session(init.extras)?;
     let mut console = None;
@@ -315,7 +316,11 @@ fn build<'a>(init: &Init<'a>, sources: Option<Sources>) -> Result<Option<Tree<'a
         crate::rootfs::loopback_up()?;
     }
     let memory = init.extras.and_then(|extras| extras.limits.memory);
-    sources.map(|sources| Tree::build(config, sources, init.groups, memory)).transpose()
+    if config.namespaces.joined() & libc::CLONE_NEWNS != 0 {
+        return Ok(None);
+    }
+    let sources = sources.map_or_else(|| Sources::open(config, false), Ok)?;
+    Tree::build(config, sources, init.groups, memory).map(Some)
 }
 
 /// A terminal for the process, where it has one; its master side goes to the receiver.
@@ -344,6 +349,11 @@ pub fn terminal(
     }
     console.send(receiver.as_fd()).step(|| "cannot hand out the terminal".to_owned())?;
     Ok(Some(console))
+}
+
+fn bind_life() -> Result<(), SetupError> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step(|| "cannot bind the container's life to its maker's".to_owned())
 }
 
 /// Root of the new user namespace: until it is, the process is nobody there and can make nothing.

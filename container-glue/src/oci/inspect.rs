@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ pub fn state(record: &Record, status: Status) -> Value {
         "bundle": record.bundle,
         "rootfs": record.spec.root().as_ref().map(|root| record.bundle.join(root.path())),
         "created": log::rfc3339(record.created),
-        "owner": "root",
+        "owner": owner(),
     });
     if record.pid != 0 {
         document["pid"] = json!(if stopped { 0 } else { record.pid });
@@ -31,6 +32,17 @@ pub fn state(record: &Record, status: Status) -> Value {
         document["annotations"] = json!(annotations);
     }
     document
+}
+
+/// Whose containers these are: those of `--root`, which is the caller's alone. Asked once, so that a process in a user
+/// namespace knows what its maker was called.
+pub fn owner() -> &'static str {
+    static OWNER: OnceLock<String> = OnceLock::new();
+    OWNER.get_or_init(|| {
+        let uid = nix::unistd::geteuid();
+        let user = nix::unistd::User::from_uid(uid).ok().flatten();
+        user.map_or_else(|| uid.to_string(), |user| user.name)
+    })
 }
 
 /// Prints, and does without where nobody reads any more.

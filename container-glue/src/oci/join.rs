@@ -106,35 +106,46 @@ impl Joined {
         if self.early.is_empty() {
             return spawn(new, v2_group, child).doing(what);
         }
-        let (ours, theirs) = sync::channel().doing("make a socket pair")?;
-        let between = spawn(0, None, || {
-            let made = self.early.iter().try_for_each(Space::enter).and_then(|()| {
-                spawn(new | libc::CLONE_PARENT, v2_group, child).step(|| format!("cannot {what}"))
-            });
-            let told = match made {
-                Ok(made) => hand_over(theirs.fd(), made.pidfd.as_fd()),
-                Err(error) => theirs.send(error.to_string().as_bytes()),
-            };
-            i32::from(told.is_err())
-        })
-        .doing(what)?;
-        drop(theirs);
-        let taken = take_over(ours.fd());
-        crate::supervise::exit_code(between.pidfd.as_fd()).doing("wait for a process")?;
-        let pidfd = match taken.doing(what)? {
-            Taken::Process(pidfd) => pidfd,
-            Taken::Error(why) => return Err(OciError::Setup(why)),
+        between(|| self.early.iter().try_for_each(Space::enter), new, v2_group, child)
+    }
+}
+
+/// Starts `child`, a child of this process, with what another process has got by `enter` and new namespaces.
+pub fn between(
+    enter: impl FnOnce() -> Result<(), SetupError>,
+    new: i32,
+    v2_group: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> i32,
+) -> Result<Child, OciError> {
+    let what = "start a process in the container's namespaces";
+    let (ours, theirs) = sync::channel().doing("make a socket pair")?;
+    let between = spawn(0, None, || {
+        let made = enter().and_then(|()| {
+            spawn(new | libc::CLONE_PARENT, v2_group, child).step(|| format!("cannot {what}"))
+        });
+        let told = match made {
+            Ok(made) => hand_over(theirs.fd(), made.pidfd.as_fd()),
+            Err(error) => theirs.send(error.to_string().as_bytes()),
         };
-        let pid = pidfd::pid(pidfd.as_fd());
-        let pid =
-            pid.ok_or_else(|| io::Error::other("it ended at once, or is in no pid namespace below this one"));
-        match pid.doing(what) {
-            Ok(pid) => Ok(Child { pid: pid.get(), pidfd }),
-            Err(error) => {
-                let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-                let _ = crate::supervise::exit_code(pidfd.as_fd());
-                Err(error)
-            }
+        i32::from(told.is_err())
+    })
+    .doing(what)?;
+    drop(theirs);
+    let taken = take_over(ours.fd());
+    crate::supervise::exit_code(between.pidfd.as_fd()).doing("wait for a process")?;
+    let pidfd = match taken.doing(what)? {
+        Taken::Process(pidfd) => pidfd,
+        Taken::Error(why) => return Err(OciError::Setup(why)),
+    };
+    let pid = pidfd::pid(pidfd.as_fd());
+    let pid =
+        pid.ok_or_else(|| io::Error::other("it ended at once, or is in no pid namespace below this one"));
+    match pid.doing(what) {
+        Ok(pid) => Ok(Child { pid: pid.get(), pidfd }),
+        Err(error) => {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            let _ = crate::supervise::exit_code(pidfd.as_fd());
+            Err(error)
         }
     }
 }

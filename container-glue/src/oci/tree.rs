@@ -133,8 +133,8 @@ impl<'a> Tree<'a> {
         Ok(tree)
     }
 
-    /// What lies over it: what is read-only, the daemon's `files`, and what is hidden.
-    pub fn cover(&self, files: &VirtualFiles) -> Result<(), SetupError> {
+    /// What lies over it: what is read-only, the daemon's `files`, where it knows the container, and what is hidden.
+    pub fn cover(&self, files: Option<&VirtualFiles>) -> Result<(), SetupError> {
         for (file, value) in &self.config.sysctl {
             self.set(file, value)?;
         }
@@ -144,8 +144,11 @@ impl<'a> Tree<'a> {
             mounts::attach(&copy, &place)?;
             mounts::set_attributes_below(&copy, mounts::RDONLY)?;
         }
-        files.attach(|path| self.find(path))?;
-        for path in self.config.masked.iter().filter(|path| !files.serve(path)) {
+        if let Some(files) = files {
+            files.attach(|path| self.find(path))?;
+        }
+        let served = |path: &Path| files.is_some_and(|files| files.serve(path));
+        for path in self.config.masked.iter().filter(|path| !served(path)) {
             self.mask(path)?;
         }
         Ok(())

@@ -132,6 +132,20 @@ pub fn all(
     mounts.iter().enumerate().map(one).collect()
 }
 
+/// `linux.mountLabel`: the SELinux label of all files of the filesystems that are new. Those of the kernel's own have theirs.
+pub fn label(mounts: &mut [Mount], label: &str) -> Result<(), OciError> {
+    if label.contains(['\0', '\n', '"']) {
+        return Err(OciError::config("linux.mountLabel", format!("{label:?} is no label")));
+    }
+    for mount in mounts {
+        let Kind::New(kind) = &mount.kind else { continue };
+        if !["proc", "sysfs", "mqueue"].contains(&kind.as_str()) {
+            mount.data.push(format!("context={label}"));
+        }
+    }
+    Ok(())
+}
+
 fn one(
     mount: &oci_spec::runtime::Mount,
     field: &str,

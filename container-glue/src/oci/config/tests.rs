@@ -288,3 +288,24 @@ fn scheduling_and_personality() {
     assert!(personality(json!({"domain": "BSD"})).is_err());
     assert_eq!(changed(|_| {}).unwrap().personality, None);
 }
+
+#[test]
+fn labels_of_mounts() {
+    use serde_json::json;
+    let with = |label: &str| {
+        changed(|c| {
+            c["linux"]["mountLabel"] = json!(label);
+            c["mounts"] = json!([
+                {"destination": "/proc", "type": "proc"},
+                {"destination": "/t", "type": "tmpfs", "options": ["size=1m"]},
+                {"destination": "/b", "type": "bind", "source": "/y"},
+            ]);
+        })
+        .map(|config| config.mounts.into_iter().map(|mount| mount.data).collect::<Vec<_>>())
+    };
+    let data = with("system_u:object_r:container_file_t:s0:c1,c2").unwrap();
+    assert!(data[0].is_empty() && data[2].is_empty());
+    assert_eq!(data[1], ["size=1m", "context=system_u:object_r:container_file_t:s0:c1,c2"]);
+    assert_eq!(with("").unwrap()[1], ["size=1m"]);
+    assert!(with("a\"b").unwrap_err().contains("mountLabel"));
+}

@@ -8,6 +8,7 @@ mod launched;
 pub mod many;
 mod mounts;
 mod podman;
+mod rootless;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -48,6 +49,8 @@ pub const CASES: &[Row] = &[
     ("oci_mounts_propagation", Nothing, mounts::propagation),
     ("oci_process_settings", Cpus(2), fields::process_settings),
     ("oci_cpuset_partition", V2, fields::partition),
+    ("oci_rootless", Nothing, rootless::life),
+    ("oci_rootless_refused", Nothing, rootless::refused),
     ("oci_events", Nothing, fields::events),
     ("oci_cve_2019_5736", Nothing, cve::cve_2019_5736),
     ("oci_cve_2019_16884", Nothing, cve::cve_2019_16884),
