@@ -19,6 +19,7 @@ pub mod limits;
 pub mod log;
 pub mod process;
 pub mod resources;
+pub mod scope;
 pub mod seccomp;
 pub mod stop;
 pub mod store;
@@ -101,6 +102,19 @@ pub enum OciError {
     /// What the container's process reported.
     #[error("{0}")]
     Setup(String),
+    /// --systemd-cgroup
+    #[error("--systemd-cgroup: systemd does not run here (no /run/systemd/system): leave the flag out")]
+    NoSystemd,
+    /// systemd's.
+    #[error("cannot {what} {unit} by systemd: {why}")]
+    Scope {
+        /// "start", "stop", "change"
+        what: &'static str,
+        /// The scope.
+        unit: String,
+        /// What it or the bus to it says.
+        why: String,
+    },
     /// A hook.
     #[error("hook {path} {what}")]
     Hook {

@@ -45,23 +45,27 @@ impl Groups {
         all.filter(|level| !level.exists()).collect()
     }
 
-    /// The groups of a path from the hierarchies' roots, which may be there already.
-    pub fn create_at(hierarchies: &Hierarchies, path: &Path) -> Result<Self, GroupError> {
-        let mut groups = Self { leaves: Vec::new() };
-        let parent = path.parent().unwrap_or(Path::new(""));
-        for hierarchy in &hierarchies.0 {
-            let leaf = hierarchy.mount.join(path);
-            make_parents(hierarchy, parent)?;
-            match std::fs::create_dir(&leaf) {
+    /// The groups of a path from the hierarchies' roots, whether they are there or not.
+    pub fn at(hierarchies: &Hierarchies, path: &Path) -> Self {
+        Self { leaves: hierarchies.0.iter().map(|h| (h.clone(), h.mount.join(path))).collect() }
+    }
+
+    /// Makes those of [`Groups::at`] that are not there, with the levels above them (`parent` as from the hierarchies' roots).
+    /// On v2 those levels are left alone where they are systemd's.
+    pub fn make(&self, parent: &Path, of_systemd: bool) -> Result<(), GroupError> {
+        for (hierarchy, leaf) in &self.leaves {
+            if !(of_systemd && hierarchy.v2) {
+                make_parents(hierarchy, parent)?;
+            }
+            match std::fs::create_dir(leaf) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(GroupError::io("create group", &leaf, e));
+                    return Err(GroupError::io("create group", leaf, e));
                 }
                 _ => {}
             }
-            copy_cpuset(hierarchy, &leaf)?;
-            groups.leaves.push((hierarchy.clone(), leaf));
+            copy_cpuset(hierarchy, leaf)?;
         }
-        Ok(groups)
+        Ok(())
     }
 
     /// Makes the group `parent/name` in every hierarchy. What is made stays when a later step fails: the caller has

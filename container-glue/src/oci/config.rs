@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, Spec};
 
 use super::OciError;
+use super::scope::Scope;
 use super::seccomp::{self, Filter};
 use mounts::Mount;
 use namespaces::Namespaces;
@@ -50,6 +51,8 @@ pub struct Config {
     pub seccomp: Option<Filter>,
     /// Path from the hierarchies' roots.
     pub cgroup: PathBuf,
+    /// Where systemd manages it.
+    pub scope: Option<Scope>,
 }
 
 impl Config {
@@ -88,6 +91,7 @@ impl Config {
                 format!("{propagation:?} is not one of {}", PROPAGATIONS.join(", ")),
             ));
         }
+        let (cgroup, scope) = cgroup(linux.cgroups_path().as_deref(), id, systemd)?;
         Ok(Self {
             root: bundle.join(root.path()),
             read_only: root.readonly().unwrap_or(false),
@@ -101,7 +105,8 @@ impl Config {
             propagation: linux.rootfs_propagation().clone().filter(|word| !word.is_empty()),
             process: Process::new(process)?,
             seccomp: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
-            cgroup: cgroup(linux.cgroups_path().as_deref(), id, systemd)?,
+            cgroup,
+            scope,
             namespaces,
         })
     }
@@ -190,26 +195,37 @@ fn sysctl(
         .collect()
 }
 
-/// The groups' path from the hierarchies' roots.
-fn cgroup(path: Option<&Path>, id: &str, systemd: bool) -> Result<PathBuf, OciError> {
+/// The groups' path from the hierarchies' roots, and systemd's scope there.
+fn cgroup(path: Option<&Path>, id: &str, systemd: bool) -> Result<(PathBuf, Option<Scope>), OciError> {
     let field = "linux.cgroupsPath";
-    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(Path::new("ownproc").join(id));
+    let own;
+    let path = match path.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => path,
+        None if systemd => {
+            own = PathBuf::from(format!(":ownproc:{id}"));
+            &own
+        }
+        None => return Ok((Path::new("ownproc").join(id), None)),
     };
     let text = path.to_str().ok_or_else(|| OciError::config(field, "is not UTF-8"))?;
     if text.contains('\n') {
         return Err(OciError::config(field, "holds a line feed"));
     }
-    let path = if systemd { scope(text)? } else { path.to_owned() };
+    let (path, scope) = if systemd {
+        let (path, scope) = scope(text)?;
+        (path, Some(scope))
+    } else {
+        (path.to_owned(), None)
+    };
     let path = inside(field, &path)?;
     if path.as_os_str().is_empty() {
         return Err(OciError::config(field, "is the root of the hierarchies"));
     }
-    Ok(path)
+    Ok((path, scope))
 }
 
-/// SLICE:PREFIX:NAME as the path that systemd gives that scope: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
-fn scope(text: &str) -> Result<PathBuf, OciError> {
+/// SLICE:PREFIX:NAME as that scope and the path that systemd gives it: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
+fn scope(text: &str) -> Result<(PathBuf, Scope), OciError> {
     let bad = |reason: &str| OciError::config("linux.cgroupsPath", format!("{text:?}: {reason}"));
     let mut parts = text.split(':');
     let (Some(slice), Some(prefix), Some(name), None) =
@@ -232,8 +248,9 @@ fn scope(text: &str) -> Result<PathBuf, OciError> {
             path.push(format!("{}.slice", words[..length].join("-")));
         }
     }
-    path.push(if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") });
-    Ok(path)
+    let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+    path.push(&unit);
+    Ok((path, Scope { unit, slice: slice.to_owned() }))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sched::{CloneFlags, setns};
-use oci_spec::runtime::{Hooks, Spec};
+use oci_spec::runtime::{Hooks, LinuxResources, Spec};
 use ownproc::model::{ContainerName, PolicyChange, PolicyChoices};
 
 use super::args::{CreateArgs, Global, RunArgs};
@@ -17,7 +17,7 @@ use super::config::namespaces::CLONE_NEWTIME;
 use super::init::{self, Init, Order, Report};
 use super::store::{Entry, Group, Record, START, Store, identity};
 use super::tree::Sources;
-use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, stop};
+use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, scope, stop};
 use crate::args::DaemonMode;
 use crate::daemon::{self, Daemon};
 use crate::groups::{GroupError, Groups, Hierarchies};
@@ -103,6 +103,9 @@ fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
         check_hooks(hooks)?;
     }
     let view = view(&bundle.spec)?;
+    if config.scope.is_some() {
+        scope::check()?;
+    }
     preflight::rights()?;
     preflight::kernel()?;
     let proc = Path::new("/proc");
@@ -124,6 +127,16 @@ fn make(global: &Global, args: &CreateArgs) -> Result<Created, OciError> {
         Ok(()) => making.done(args),
         Err(error) => Err(error),
     }
+}
+
+/// Makes the groups and sets their limits.
+fn fill(groups: &Groups, config: &Config, record: &Record) -> Result<(), OciError> {
+    groups.make(config.cgroup.parent().unwrap_or(Path::new("")), config.scope.is_some())?;
+    limits::apply(resources(record), &record.groups)
+}
+
+fn resources(record: &Record) -> Option<&LinuxResources> {
+    record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref())
 }
 
 /// What is there of a container that is being made. Taken back when dropped.
@@ -150,7 +163,7 @@ impl Making {
         let entry = self.entry.take().ok_or(OciError::NotRunning)?;
         let entry = self.entry.insert(entry);
         let listener = listen(&entry.path)?;
-        let mut record = Record::new(args.id.clone(), bundle, hierarchies, &config.cgroup);
+        let mut record = Record::new(args.id.clone(), bundle, hierarchies, config);
         // delete kills all that is in them: groups in which somebody lives already are not this container's
         for group in &record.groups {
             if !freezer::processes(std::slice::from_ref(group))?.is_empty() {
@@ -160,11 +173,10 @@ impl Making {
         // before the groups, so that no death of this process leaves one that nobody knows of
         entry.write(&record)?;
         self.record = Some(record.clone());
-        let groups = Groups::create_at(hierarchies, &config.cgroup)?;
-        limits::apply(
-            record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()),
-            &record.groups,
-        )?;
+        let groups = Groups::at(hierarchies, &config.cgroup);
+        if config.scope.is_none() {
+            fill(&groups, config, &record)?;
+        }
 
         time(config)?;
         let join = joined(config)?;
@@ -181,7 +193,8 @@ impl Making {
             Some(path) => Some(console::connect(path)?),
             None => None,
         };
-        let v2_group = groups.v2_fd()?;
+        // systemd makes a scope around a process, so that there is none to be born in
+        let v2_group = if config.scope.is_none() { groups.v2_fd()? } else { None };
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
         let mut sources = Some(sources);
@@ -209,6 +222,11 @@ impl Making {
                 let path = format!("/proc/{pid}/{file}");
                 std::fs::write(&path, map).map_err(|source| OciError::io("write", path, source))?;
             }
+        }
+        if let Some(scope) = &config.scope {
+            let limits = limits::of_systemd(resources(&record), &record.groups)?;
+            scope.start(&record.id, pid, &config.cgroup, limits)?;
+            fill(&groups, config, &record)?;
         }
         groups.attach_v1(pid)?;
         process::limit(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))?;
@@ -288,8 +306,15 @@ impl Drop for Making {
 }
 
 impl Record {
-    fn new(id: String, bundle: Bundle, hierarchies: &Hierarchies, cgroup: &Path) -> Self {
+    fn new(id: String, bundle: Bundle, hierarchies: &Hierarchies, config: &Config) -> Self {
+        let cgroup = &config.cgroup;
         let parent = cgroup.parent().unwrap_or(Path::new(""));
+        let mut parents = Groups::missing_parents(hierarchies, parent);
+        if config.scope.is_some() {
+            // there systemd makes its slices, and takes them away
+            let of_v2 = |path: &PathBuf| hierarchies.0.iter().any(|h| h.v2 && path.starts_with(&h.mount));
+            parents.retain(|path| !of_v2(path));
+        }
         Self {
             version: 1,
             id,
@@ -305,7 +330,8 @@ impl Record {
                     controllers: hierarchy.names.clone(),
                 })
                 .collect(),
-            parents: Groups::missing_parents(hierarchies, parent),
+            parents,
+            scope: config.scope.clone(),
             registered: None,
             bundle: bundle.path,
             spec: bundle.spec,

@@ -155,10 +155,10 @@ fn prepare(init: &Init<'_>, sources: Sources) -> Result<Prepared, SetupError> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step(|| "cannot bind the container's life to its maker's".to_owned())?;
     let config = init.config;
-    // what needs neither the maps of a user namespace nor a namespace that is joined is done while the maker writes to the
-    // groups, which may wait for the kernel, and registers the container. What fails is told afterwards: until then the
-    // maker needs a process that lives
-    let early = !config.namespaces.new_user() && init.join.is_empty();
+    // what needs neither the maps of a user namespace, nor a namespace that is joined, nor groups that systemd makes is done
+    // while the maker writes to the groups, which may wait for the kernel, and registers the container. What fails is told
+    // afterwards: until then the maker needs a process that lives
+    let early = !config.namespaces.new_user() && init.join.is_empty() && config.scope.is_none();
     let tree = if early { Ok(build(init, sources)) } else { Err(sources) };
     let Some(Order::Go { files, pid }) = order(init.channel) else {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe))

@@ -165,6 +165,9 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 ///
 /// Levels above the groups that hold those of other containers become the business of one of them.
 pub fn clear(store: &Store, record: &Record) -> Result<(), OciError> {
+    if let Some(scope) = &record.scope {
+        scope.stop()?;
+    }
     for group in &record.groups {
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;

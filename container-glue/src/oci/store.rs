@@ -46,6 +46,9 @@ pub struct Record {
     pub groups: Vec<Group>,
     /// Levels above them that were not there before, upper ones first.
     pub parents: Vec<PathBuf>,
+    /// systemd's, in which they are.
+    #[serde(default)]
+    pub scope: Option<super::scope::Scope>,
     /// Name under which the daemon knows it.
     pub registered: Option<ownproc::model::ContainerName>,
     /// The configuration.
