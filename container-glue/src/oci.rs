@@ -27,6 +27,7 @@ pub mod process;
 pub mod relay;
 pub mod resources;
 pub mod rootless;
+pub mod scope;
 pub mod seccomp;
 pub mod spaces;
 pub mod stop;
@@ -114,6 +115,19 @@ pub enum OciError {
     /// What the container's process reported.
     #[error("{0}")]
     Setup(String),
+    /// --systemd-cgroup
+    #[error("--systemd-cgroup: systemd does not run here (no /run/systemd/system): leave the flag out")]
+    NoSystemd,
+    /// systemd's.
+    #[error("cannot {what} {unit} by systemd: {why}")]
+    Scope {
+        /// "start", "stop", "change"
+        what: &'static str,
+        /// The scope.
+        unit: String,
+        /// What it or the bus to it says.
+        why: String,
+    },
     /// A hook.
     #[error("hook {path} {what}")]
     Hook {

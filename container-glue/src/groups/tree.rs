@@ -26,8 +26,9 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// The levels of `parent` in each hierarchy that are not there yet, upper ones first.
-    pub fn missing_parents(hierarchies: &Hierarchies, parent: &Path) -> Vec<PathBuf> {
+    /// The levels of `parent`, as from the hierarchies' roots, that are not there yet, upper ones first. `without_v2`: in v1
+    /// hierarchies alone.
+    pub fn missing_parents(&self, parent: &Path, without_v2: bool) -> Vec<PathBuf> {
         let levels = |mount: &Path| -> Vec<PathBuf> {
             parent
                 .ancestors()
@@ -35,28 +36,34 @@ impl Groups {
                 .map(|level| mount.join(level))
                 .collect()
         };
-        let all = hierarchies.0.iter().flat_map(|hierarchy| levels(&hierarchy.mount).into_iter().rev());
+        let hierarchies =
+            self.leaves.iter().map(|(it, _)| it).filter(|hierarchy| !(without_v2 && hierarchy.v2));
+        let all = hierarchies.flat_map(|hierarchy| levels(&hierarchy.mount).into_iter().rev());
         all.filter(|level| !level.exists()).collect()
     }
 
-    /// The groups of a path from the hierarchies' roots, which may be there already. What is made stays when a later step
-    /// fails: the caller has written down what to remove.
-    pub fn create_at(hierarchies: &Hierarchies, path: &Path) -> Result<Self, GroupError> {
-        let mut groups = Self { leaves: Vec::new() };
-        let parent = path.parent().unwrap_or(Path::new(""));
-        for hierarchy in &hierarchies.0 {
-            let leaf = hierarchy.mount.join(path);
-            make_parents(hierarchy, parent)?;
-            match std::fs::create_dir(&leaf) {
+    /// The groups of a path from the hierarchies' roots, whether they are there or not.
+    pub fn at(hierarchies: &Hierarchies, path: &Path) -> Self {
+        Self { leaves: hierarchies.0.iter().map(|h| (h.clone(), h.mount.join(path))).collect() }
+    }
+
+    /// Makes those of [`Groups::at`] that are not there, with the levels above them (`parent` as from the hierarchies' roots).
+    /// On v2 those levels are left alone where they are systemd's. What is made stays when a later step fails: the caller has
+    /// written down what to remove.
+    pub fn make(&self, parent: &Path, of_systemd: bool) -> Result<(), GroupError> {
+        for (hierarchy, leaf) in &self.leaves {
+            if !(of_systemd && hierarchy.v2) {
+                make_parents(hierarchy, parent)?;
+            }
+            match std::fs::create_dir(leaf) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(GroupError::io("create group", &leaf, e));
+                    return Err(GroupError::io("create group", leaf, e));
                 }
                 _ => {}
             }
-            copy_cpuset(hierarchy, &leaf)?;
-            groups.leaves.push((hierarchy.clone(), leaf));
+            copy_cpuset(hierarchy, leaf)?;
         }
-        Ok(groups)
+        Ok(())
     }
 
     /// The container's group for a controller, with whether that is v2.

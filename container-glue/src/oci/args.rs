@@ -22,7 +22,7 @@ pub struct Global {
     /// Say more.
     #[arg(long)]
     pub debug: bool,
-    /// cgroupsPath is SLICE:PREFIX:NAME; the groups of that slice and scope are made without asking systemd.
+    /// cgroupsPath is SLICE:PREFIX:NAME: systemd makes that scope, and is told of the limits.
     #[arg(long)]
     pub systemd_cgroup: bool,
     /// crun's spelling: cgroupfs or systemd.

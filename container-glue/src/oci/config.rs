@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, Spec};
 
 use super::OciError;
+use super::scope::Scope;
 use super::seccomp::{self, Filter};
 use mounts::Mount;
 use namespaces::Namespaces;
@@ -55,6 +56,8 @@ pub struct Config {
     pub sysinfo: Option<Filter>,
     /// Path from the hierarchies' roots.
     pub cgroup: PathBuf,
+    /// Where systemd manages it.
+    pub scope: Option<Scope>,
 }
 
 impl Config {
@@ -101,6 +104,7 @@ impl Config {
         if let Some(label) = linux.mount_label().as_deref().filter(|label| !label.is_empty()) {
             mounts::label(&mut made, label)?;
         }
+        let (cgroup, scope) = cgroup(linux.cgroups_path().as_deref(), id, systemd)?;
         Ok(Self {
             root: bundle.join(root.path()),
             read_only: root.readonly().unwrap_or(false),
@@ -116,7 +120,8 @@ impl Config {
             process: Process::new(process)?,
             seccomp: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
             sysinfo: sysinfo::filter(spec)?,
-            cgroup: cgroup(linux.cgroups_path().as_deref(), id, systemd)?,
+            cgroup,
+            scope,
             namespaces,
         })
     }
@@ -250,26 +255,37 @@ pub fn namespace_of(file: &Path) -> Option<i32> {
     }
 }
 
-/// The groups' path from the hierarchies' roots.
-fn cgroup(path: Option<&Path>, id: &str, systemd: bool) -> Result<PathBuf, OciError> {
+/// The groups' path from the hierarchies' roots, and systemd's scope there.
+fn cgroup(path: Option<&Path>, id: &str, systemd: bool) -> Result<(PathBuf, Option<Scope>), OciError> {
     let field = "linux.cgroupsPath";
-    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(Path::new("ownproc").join(id));
+    let own;
+    let path = match path.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => path,
+        None if systemd => {
+            own = PathBuf::from(format!(":ownproc:{id}"));
+            &own
+        }
+        None => return Ok((Path::new("ownproc").join(id), None)),
     };
     let text = path.to_str().ok_or_else(|| OciError::config(field, "is not UTF-8"))?;
     if text.contains('\n') {
         return Err(OciError::config(field, "holds a line feed"));
     }
-    let path = if systemd { scope(text)? } else { path.to_owned() };
+    let (path, scope) = if systemd {
+        let (path, scope) = scope(text)?;
+        (path, Some(scope))
+    } else {
+        (path.to_owned(), None)
+    };
     let path = inside(field, &path)?;
     if path.as_os_str().is_empty() {
         return Err(OciError::config(field, "is the root of the hierarchies"));
     }
-    Ok(path)
+    Ok((path, scope))
 }
 
-/// SLICE:PREFIX:NAME as the path that systemd gives that scope: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
-fn scope(text: &str) -> Result<PathBuf, OciError> {
+/// SLICE:PREFIX:NAME as that scope and the path that systemd gives it: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
+fn scope(text: &str) -> Result<(PathBuf, Scope), OciError> {
     let bad = |reason: &str| OciError::config("linux.cgroupsPath", format!("{text:?}: {reason}"));
     let mut parts = text.split(':');
     let (Some(slice), Some(prefix), Some(name), None) =
@@ -292,8 +308,9 @@ fn scope(text: &str) -> Result<PathBuf, OciError> {
             path.push(format!("{}.slice", words[..length].join("-")));
         }
     }
-    path.push(if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") });
-    Ok(path)
+    let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+    path.push(&unit);
+    Ok((path, Scope { unit, slice: slice.to_owned() }))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use oci_spec::runtime::{Hooks, Spec};
+use oci_spec::runtime::{Hooks, LinuxResources, Spec};
 use ownproc::model::{ContainerName, PolicyChange, PolicyChoices};
 
 use super::args::{CreateArgs, Global, RunArgs};
@@ -20,7 +20,7 @@ use super::relay::{self, Relay};
 use super::store::{Entry, Group, Levels, Record, START, Store, identity};
 use super::sysinfo::Beside;
 use super::tree::Sources;
-use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, rootless, stop};
+use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, rootless, scope, stop};
 use crate::args::DaemonMode;
 use crate::daemon::{self, Daemon};
 use crate::groups::{GroupError, Groups, Hierarchies};
@@ -168,6 +168,9 @@ fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Cre
         check_hooks(hooks)?;
     }
     let view = view(&bundle.spec)?;
+    if config.scope.is_some() {
+        scope::check()?;
+    }
     preflight::kernel()?;
     let mount = mount_point();
     let of_user = rootless::asked(global)?;
@@ -204,6 +207,34 @@ fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Cre
     let entry = store.claim(&args.id)?;
     let levels = store.levels()?;
     Making::new(store, entry, levels, daemon).finish(&args.id, parts, mount, args.pid_file.as_deref())
+}
+
+/// Makes the groups and sets their limits.
+fn fill(
+    groups: &Groups,
+    levels: Levels,
+    config: &Config,
+    record: &Record,
+    extras: Option<&Extras>,
+) -> Result<(), OciError> {
+    let parent = config.cgroup.parent().unwrap_or(Path::new(""));
+    // on v2 systemd makes its slices, and takes them away
+    let of_systemd = config.scope.is_some();
+    let missing = groups.missing_parents(parent, of_systemd);
+    let made = levels.note(&missing).and_then(|()| Ok(groups.make(parent, of_systemd)?));
+    drop(levels); // whatever failed: to take it back needs them again
+    made?;
+    let Some(extras) = extras else { return limits::apply(resources(record), &record.groups) };
+    crate::groups::limits::apply(groups, &extras.limits)?;
+    limits::apply(resources(record).map(limits::without_flags).as_ref(), &record.groups)?;
+    for note in crate::groups::ancestors::tighter(groups, &extras.limits) {
+        eprintln!("ownproc-run: note: {note}");
+    }
+    Ok(())
+}
+
+fn resources(record: &Record) -> Option<&LinuxResources> {
+    record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref())
 }
 
 /// What is there of a container that is being made. Taken back when dropped.
@@ -258,7 +289,7 @@ impl Making {
         let entry = self.entry.take().ok_or(OciError::NotRunning)?;
         let entry = self.entry.insert(entry);
         let listener = listen(&entry.path)?;
-        let mut record = Record::new(id.to_owned(), bundle, mount, hierarchies, &config.cgroup);
+        let mut record = Record::new(id.to_owned(), bundle, mount, hierarchies, config);
         // delete kills all that is in them: groups in which somebody lives already are not this container's
         for group in &record.groups {
             if !freezer::processes(std::slice::from_ref(group))?.is_empty() {
@@ -268,23 +299,12 @@ impl Making {
         // before the groups, so that no death of this process leaves one that nobody knows of
         entry.write(&record)?;
         self.record = Some(record.clone());
+        let groups = Groups::at(hierarchies, &config.cgroup);
         let levels = self.levels.take().ok_or(OciError::NotRunning)?;
-        let parent = config.cgroup.parent().unwrap_or(Path::new(""));
-        let groups = levels
-            .note(&Groups::missing_parents(hierarchies, parent))
-            .and_then(|()| Ok(Groups::create_at(hierarchies, &config.cgroup)?));
-        drop(levels); // whatever failed: to take it back needs them again
-        let groups = groups?;
-        let resources = record.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        match extras {
-            Some(extras) => {
-                crate::groups::limits::apply(&groups, &extras.limits)?;
-                limits::apply(resources.map(limits::without_flags).as_ref(), &record.groups)?;
-                for note in crate::groups::ancestors::tighter(&groups, &extras.limits) {
-                    eprintln!("ownproc-run: note: {note}");
-                }
-            }
-            None => limits::apply(resources, &record.groups)?,
+        if config.scope.is_none() {
+            fill(&groups, levels, config, &record, extras)?;
+        } else {
+            drop(levels);
         }
 
         time(config)?;
@@ -302,7 +322,8 @@ impl Making {
             Some(path) => Some(console::connect(path)?),
             None => None,
         };
-        let v2_group = groups.v2_fd()?;
+        // systemd makes a scope around a process, so that there is none to be born in
+        let v2_group = if config.scope.is_none() { groups.v2_fd()? } else { None };
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
         let _ = inspect::owner();
@@ -334,6 +355,12 @@ impl Making {
                 let path = format!("/proc/{pid}/{file}");
                 std::fs::write(&path, map).map_err(|source| OciError::io("write", path, source))?;
             }
+        }
+        if let Some(scope) = &config.scope {
+            let limits = limits::of_systemd(resources(&record), &record.groups)?;
+            scope.start(&record.id, pid, &config.cgroup, limits)?;
+            let levels = self.store.as_ref().ok_or(OciError::NotRunning)?.levels()?;
+            fill(&groups, levels, config, &record, extras)?;
         }
         groups.attach_v1(pid)?;
         process::limit(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))?;
@@ -419,7 +446,8 @@ impl Drop for Making {
 }
 
 impl Record {
-    fn new(id: String, bundle: Bundle, mount: PathBuf, hierarchies: &Hierarchies, cgroup: &Path) -> Self {
+    fn new(id: String, bundle: Bundle, mount: PathBuf, hierarchies: &Hierarchies, config: &Config) -> Self {
+        let cgroup = &config.cgroup;
         Self {
             version: 1,
             id,
@@ -436,6 +464,7 @@ impl Record {
                 })
                 .collect(),
             mount,
+            scope: config.scope.clone(),
             registered: None,
             bundle: bundle.path,
             spec: bundle.spec,

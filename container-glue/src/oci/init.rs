@@ -199,10 +199,12 @@ fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupE
     // it ends with its maker, until that has written down that it is there
     bind_life()?;
     let config = init.config;
-    // what needs neither the maps of a user namespace nor a namespace that is joined is done while the maker writes to the
-    // groups, which may wait for the kernel, and registers the container. What fails is told afterwards: until then the
-    // maker needs a process that lives
-    let early = !config.namespaces.has_own(libc::CLONE_NEWUSER) && config.namespaces.join.is_empty();
+    // what needs neither the maps of a user namespace, nor a namespace that is joined, nor groups that systemd makes is done
+    // while the maker writes to the groups, which may wait for the kernel, and registers the container. What fails is told
+    // afterwards: until then the maker needs a process that lives
+    let early = !config.namespaces.has_own(libc::CLONE_NEWUSER)
+        && config.namespaces.join.is_empty()
+        && config.scope.is_none();
     let tree = if early { Ok(build(init, sources)) } else { Err(sources) };
     let Some(Order::Go { files, pid }) = order(init.channel) else {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe))

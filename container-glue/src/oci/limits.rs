@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use cgroups_rs::systemd::Property;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use ownproc::cgroup::Version;
 
-use super::resources::{self, devices};
+use super::resources::{self, Plan, devices};
 use super::store::Group;
-use super::{Doing, OciError};
+use super::{Doing, OciError, scope};
 
 /// The group of a controller, by its name on v2 (`io` is v1's blkio; `cgroup` is what every v2 group has).
 pub fn group_of<'a>(groups: &'a [Group], controller: &str) -> Option<&'a Group> {
@@ -41,11 +42,24 @@ pub fn change(wanted: &LinuxResources, groups: &[Group], devices: bool) -> Resul
     if devices { device_rules(wanted.devices().as_deref().unwrap_or_default(), groups) } else { Ok(()) }
 }
 
-fn write(wanted: &LinuxResources, groups: &[Group]) -> Result<(), OciError> {
+/// The same as systemd's properties.
+pub fn of_systemd(
+    wanted: Option<&LinuxResources>,
+    groups: &[Group],
+) -> Result<Vec<Property<'static>>, OciError> {
+    let plan = wanted.map(|wanted| plan(wanted, groups)).transpose()?;
+    Ok(plan.map(|plan| scope::properties(&plan)).unwrap_or_default())
+}
+
+fn plan(wanted: &LinuxResources, groups: &[Group]) -> Result<Plan, OciError> {
     let version = |controller: &str| {
         group_of(groups, controller).map(|group| if group.v2 { Version::V2 } else { Version::V1 })
     };
-    let plan = resources::plan(wanted, &version)?;
+    Ok(resources::plan(wanted, &version)?)
+}
+
+fn write(wanted: &LinuxResources, groups: &[Group]) -> Result<(), OciError> {
+    let plan = plan(wanted, groups)?;
     for note in &plan.notes {
         log::info!("{note}");
     }

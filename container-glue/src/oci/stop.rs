@@ -190,6 +190,9 @@ fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
 /// The daemon is not told: it sees the end of the container's first process by itself, and looks again when another one wants
 /// the name.
 pub fn clear(store: &Store, levels: Option<&Levels>, record: &Record) -> Result<(), OciError> {
+    if let Some(scope) = &record.scope {
+        scope.stop()?;
+    }
     for group in &record.groups {
         crate::groups::remove_tree(&group.path)
             .map_err(|source| OciError::io("remove", &group.path, source))?;

@@ -53,6 +53,9 @@ pub struct Record {
     /// Mount point of the daemon's tree.
     #[serde(default = "super::create::mount_point")]
     pub mount: PathBuf,
+    /// systemd's, in which they are.
+    #[serde(default)]
+    pub scope: Option<super::scope::Scope>,
     /// Name under which the daemon knows it.
     pub registered: Option<ownproc::model::ContainerName>,
     /// The configuration.

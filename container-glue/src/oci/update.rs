@@ -30,6 +30,9 @@ pub fn update(global: &Global, args: &UpdateArgs) -> Result<(), OciError> {
     let mut merged = now.map_err(json)?;
     merge(&mut merged, change);
     let wanted: oci_spec::runtime::LinuxResources = serde_json::from_value(merged).map_err(json)?;
+    if let Some(scope) = &record.scope {
+        scope.change(&limits::of_systemd(Some(&wanted), &record.groups)?)?;
+    }
     limits::change(&wanted, &record.groups, names_devices)?;
     if let Some(linux) = record.spec.linux_mut() {
         linux.set_resources(Some(wanted));

@@ -1,6 +1,8 @@
 //! The service under a real systemd: `ownproc-e2e systemd UNIT`, in the virtual machine only, since it installs the program
 //! and the unit. One story, told step by step, with readers who must not notice.
 
+mod scopes;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -212,5 +214,10 @@ fn story(unit: &Path, ok: &mut dyn FnMut(&str)) -> Outcome {
     systemctl(&["stop", "ownproc.service"])?.ok()?;
     check!(!is_mounted(mount)?, "still mounted at the end");
     ok("stop_in_use_and_start");
+
+    scopes::bundle()?;
+    ok("scope_of_a_bundle");
+    scopes::podman()?;
+    ok("scope_of_podman");
     Ok(())
 }
