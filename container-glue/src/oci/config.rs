@@ -1,5 +1,6 @@
 //! A configuration, checked. Pure: nothing of the host is looked at.
 
+pub mod cgroup;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
@@ -11,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, Spec};
 
 use super::OciError;
-use super::scope::Scope;
 use super::seccomp::{self, Filter};
+use cgroup::Scope;
 use mounts::Mount;
 use namespaces::Namespaces;
 use process::Process;
@@ -104,7 +105,7 @@ impl Config {
         if let Some(label) = linux.mount_label().as_deref().filter(|label| !label.is_empty()) {
             mounts::label(&mut made, label)?;
         }
-        let (cgroup, scope) = cgroup(linux.cgroups_path().as_deref(), id, systemd)?;
+        let (cgroup, scope) = cgroup::path(linux.cgroups_path().as_deref(), id, systemd)?;
         Ok(Self {
             root: bundle.join(root.path()),
             read_only: root.readonly().unwrap_or(false),
@@ -253,64 +254,6 @@ pub fn namespace_of(file: &Path) -> Option<i32> {
         ["kernel", "domainname" | "hostname"] => Some(libc::CLONE_NEWUTS),
         _ => None,
     }
-}
-
-/// The groups' path from the hierarchies' roots, and systemd's scope there.
-fn cgroup(path: Option<&Path>, id: &str, systemd: bool) -> Result<(PathBuf, Option<Scope>), OciError> {
-    let field = "linux.cgroupsPath";
-    let own;
-    let path = match path.filter(|path| !path.as_os_str().is_empty()) {
-        Some(path) => path,
-        None if systemd => {
-            own = PathBuf::from(format!(":ownproc:{id}"));
-            &own
-        }
-        None => return Ok((Path::new("ownproc").join(id), None)),
-    };
-    let text = path.to_str().ok_or_else(|| OciError::config(field, "is not UTF-8"))?;
-    if text.contains('\n') {
-        return Err(OciError::config(field, "holds a line feed"));
-    }
-    let (path, scope) = if systemd {
-        let (path, scope) = scope(text)?;
-        (path, Some(scope))
-    } else {
-        (path.to_owned(), None)
-    };
-    let path = inside(field, &path)?;
-    if path.as_os_str().is_empty() {
-        return Err(OciError::config(field, "is the root of the hierarchies"));
-    }
-    Ok((path, scope))
-}
-
-/// SLICE:PREFIX:NAME as that scope and the path that systemd gives it: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
-fn scope(text: &str) -> Result<(PathBuf, Scope), OciError> {
-    let bad = |reason: &str| OciError::config("linux.cgroupsPath", format!("{text:?}: {reason}"));
-    let mut parts = text.split(':');
-    let (Some(slice), Some(prefix), Some(name), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(bad("with --systemd-cgroup it is SLICE:PREFIX:NAME"));
-    };
-    let slice = if slice.is_empty() { "system.slice" } else { slice };
-    let stem = slice.strip_suffix(".slice").ok_or_else(|| bad("the slice's name must end in .slice"))?;
-    if [stem, prefix, name].iter().any(|part| part.contains('/')) || name.is_empty() {
-        return Err(bad("a slash in it, or no name"));
-    }
-    let mut path = PathBuf::new();
-    if stem != "-" {
-        let words: Vec<&str> = stem.split('-').collect();
-        if words.iter().any(|word| word.is_empty()) {
-            return Err(bad("an empty part in the slice's name"));
-        }
-        for length in 1..=words.len() {
-            path.push(format!("{}.slice", words[..length].join("-")));
-        }
-    }
-    let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
-    path.push(&unit);
-    Ok((path, Scope { unit, slice: slice.to_owned() }))
 }
 
 #[cfg(test)]

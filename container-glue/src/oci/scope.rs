@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use cgroups_rs::systemd::props::PropertiesBuilder;
 use cgroups_rs::systemd::{self, Property, SystemdClient};
 use ownproc::model::CpuSet;
-use serde::{Deserialize, Serialize};
 
 use super::OciError;
+use super::config::cgroup::Scope;
 use super::resources::Plan;
 
 /// systemd runs where this is (sd_booted(3)).
@@ -23,15 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const INFINITY: u64 = u64::MAX;
 /// Kernel's default of cpu.cfs_period_us and of the second number in cpu.max.
 const PERIOD_US: u64 = 100_000;
-
-/// A scope by its name, and the slice that it lies in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scope {
-    /// `libpod-5f.scope`
-    pub unit: String,
-    /// `machine.slice`
-    pub slice: String,
-}
 
 /// Whether there is a systemd to ask.
 pub fn check() -> Result<(), OciError> {

@@ -55,7 +55,7 @@ pub struct Record {
     pub mount: PathBuf,
     /// systemd's, in which they are.
     #[serde(default)]
-    pub scope: Option<super::scope::Scope>,
+    pub scope: Option<super::config::cgroup::Scope>,
     /// Name under which the daemon knows it.
     pub registered: Option<ownproc::model::ContainerName>,
     /// The configuration.

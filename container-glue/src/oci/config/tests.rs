@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn scopes() {
     let path = |text: &str| {
-        scope(text).map(|(path, _)| path.display().to_string()).map_err(|error| error.to_string())
+        cgroup::scope(text).map(|(path, _)| path.display().to_string()).map_err(|error| error.to_string())
     };
     assert_eq!(path("machine.slice:libpod:abc").unwrap(), "machine.slice/libpod-abc.scope");
     assert_eq!(path("a-b-c.slice::x").unwrap(), "a.slice/a-b.slice/a-b-c.slice/x.scope");
@@ -21,13 +21,13 @@ fn scopes() {
     ] {
         assert!(path(bad).is_err(), "{bad}");
     }
-    let (path, scope) = cgroup(None, "web", true).unwrap();
+    let (path, scope) = cgroup::path(None, "web", true).unwrap();
     assert_eq!(path, Path::new("system.slice/ownproc-web.scope"));
     assert_eq!(
         scope.map(|scope| (scope.unit, scope.slice)).unwrap(),
         ("ownproc-web.scope".into(), "system.slice".into())
     );
-    assert_eq!(cgroup(None, "web", false).unwrap(), (Path::new("ownproc/web").to_owned(), None));
+    assert_eq!(cgroup::path(None, "web", false).unwrap(), (Path::new("ownproc/web").to_owned(), None));
 }
 
 #[test]
