@@ -93,7 +93,11 @@ impl Beside {
     pub fn serve(&self, mut socket: &UnixStream) -> io::Result<String> {
         let mut said = Vec::new();
         let mut handed = false;
-        socket.write_all(&[if self.offered { OFFERED } else { NOT_OFFERED }])?;
+        match socket.write_all(&[if self.offered { OFFERED } else { NOT_OFFERED }]) {
+            // it has ended, and may have said why
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other?,
+        }
         while said.len() < 65_536 {
             let (bytes, listener) = match receive(socket) {
                 // a process that an older build made has read nothing
