@@ -199,7 +199,7 @@ fn follow(
         Ok((Ok(()), init)) if spec.detached => {
             println!("{}", spec.name);
             if spec.remove {
-                remove_later(&store, &spec.name, &init)?;
+                remove_later(&store, &spec.name, &init, signals)?;
             }
             return Ok(0);
         }
@@ -226,7 +226,12 @@ fn follow(
 }
 
 /// For `-d --rm`: a process that waits for the container's end, in the background.
-fn remove_later(store: &Store, name: &ContainerName, init: &OwnedFd) -> Result<(), LaunchError> {
+fn remove_later(
+    store: &Store,
+    name: &ContainerName,
+    init: &OwnedFd,
+    signals: &Signals,
+) -> Result<(), LaunchError> {
     use nix::unistd::ForkResult;
     // SAFETY: this process has one thread, so the child may do anything.
     match unsafe { nix::unistd::fork() }
@@ -235,6 +240,7 @@ fn remove_later(store: &Store, name: &ContainerName, init: &OwnedFd) -> Result<(
         ForkResult::Parent { .. } => Ok(()),
         ForkResult::Child => {
             let _ = nix::unistd::setsid();
+            crate::command::reset_signals(&signals.caller_mask);
             let null = std::fs::File::options().read(true).write(true).open("/dev/null");
             for number in 0..3 {
                 // SAFETY: 0 to 2 belong to nobody else in this process, which writes to none of them.

@@ -55,12 +55,13 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let waiting = negotiate::with_worker(server, page, online)?;
     let ended = Box::new(|_| std::process::exit(1));
     let serving = Serving::start(waiting, &meeting, &endowment, page, &flights, ended)?;
-    worker::answer_calls(&serving, &endowment, page, Vec::new(), Box::new(|_| None), &host)?;
+    let mut missed = worker::answer_calls(&serving, &endowment, page, Vec::new(), Box::new(|_| None), &host)?;
     let control =
         serving.control(paths, page, Arc::new(Degraded { page, link: Arc::clone(&serving.link) }))?;
     link::say(serving.link.as_fd(), Word::Serving, &[])?;
     let ending = loop {
-        match link::next_order(serving.link.as_fd()) {
+        let order = missed.pop_front();
+        match order.map_or_else(|| link::next_order(serving.link.as_fd()), |order| Ok(Some(order))) {
             Ok(Some(Order::Leave)) => break Ending::Leave,
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => break Ending::Alone,

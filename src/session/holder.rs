@@ -367,6 +367,9 @@ impl Holder {
             return;
         }
         let story = &self.has.page.story;
+        if !end.may_be_a_requests() {
+            self.has.page.calls.forgive();
+        }
         if end == End::Replaced {
             self.start_at = Some((Kind::Full, time));
             return;

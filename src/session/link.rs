@@ -1,5 +1,6 @@
 //! What holder and worker say to each other, over a socket that ends with either.
 
+use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -160,8 +161,12 @@ pub fn pass_kept(link: BorrowedFd<'_>, next: Option<(u16, BorrowedFd<'_>)>) -> r
     }
 }
 
-/// The worker asks for the first listener that is kept from a number on. Signals that come meanwhile are told again once it serves.
-pub fn next_kept(link: BorrowedFd<'_>, from: u16) -> rustix::io::Result<Option<(u16, OwnedFd)>> {
+/// The worker asks for the first listener that is kept from a number on. Orders that come meanwhile go to `missed`.
+pub fn next_kept(
+    link: BorrowedFd<'_>,
+    from: u16,
+    missed: &mut VecDeque<Order>,
+) -> rustix::io::Result<Option<(u16, OwnedFd)>> {
     say(link, Word::Next { from }, &[])?;
     loop {
         let mut bytes = [0; 4];
@@ -171,8 +176,8 @@ pub fn next_kept(link: BorrowedFd<'_>, from: u16) -> rustix::io::Result<Option<(
             Ok(message) if message.bytes == 4 => match (Order::decode(bytes), first(&mut control)) {
                 (Some(Order::Kept { number }), Some(listener)) => return Ok(Some((number, listener))),
                 (Some(Order::NoMore), _) => return Ok(None),
-                (Some(Order::Leave), _) => return Err(Errno::PIPE),
-                _ => {}
+                (Some(order), _) => missed.push_back(order),
+                (None, _) => {}
             },
             Ok(_) => return Err(Errno::PIPE),
             Err(Errno::INTR) => {}
@@ -270,6 +275,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn orders_among_listeners_are_not_lost() {
+        let (holder, worker) = pair().expect("sockets");
+        let hangup = Order::Signal { number: 1, stored: false };
+        let file = rustix::fs::memfd_create("kept", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        order(holder.as_fd(), hangup).expect("sent");
+        pass_kept(holder.as_fd(), Some((7, file.as_fd()))).expect("sent");
+        order(holder.as_fd(), Order::Leave).expect("sent");
+        pass_kept(holder.as_fd(), None).expect("sent");
+        let mut missed = VecDeque::new();
+        let kept = next_kept(worker.as_fd(), 0, &mut missed).expect("received");
+        assert_eq!(kept.map(|(number, _)| number), Some(7));
+        assert!(next_kept(worker.as_fd(), 8, &mut missed).expect("received").is_none());
+        assert_eq!(missed, [hangup, Order::Leave]);
+    }
+
+    #[test]
     fn orders_and_words_arrive() {
         let (holder, worker) = pair().expect("sockets");
         let go = Order::Go(Go { cause: 8 });
@@ -322,13 +343,14 @@ mod tests {
         let Heard::Listener(513, kept) = hear(holder.as_fd()) else { panic!("a listener") };
         order(holder.as_fd(), Order::Signal { number: 1, stored: false }).expect("sent");
         pass_kept(holder.as_fd(), Some((513, kept.as_fd()))).expect("sent");
-        let (number, passed) = next_kept(worker.as_fd(), 7).expect("received").expect("one");
+        let (number, passed) =
+            next_kept(worker.as_fd(), 7, &mut VecDeque::new()).expect("received").expect("one");
         assert_eq!(number, 513);
         let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).expect("stat").st_ino;
         assert_eq!(inode(passed.as_fd()), inode(file.as_fd()));
         assert!(matches!(hear(holder.as_fd()), Heard::Word(Word::Next { from: 7 })));
         pass_kept(holder.as_fd(), None).expect("sent");
-        assert!(next_kept(worker.as_fd(), 514).expect("received").is_none());
+        assert!(next_kept(worker.as_fd(), 514, &mut VecDeque::new()).expect("received").is_none());
         // one without its descriptor is nonsense
         say(worker.as_fd(), Word::Keep { number: 1 }, &[]).expect("sent");
         assert!(matches!(hear(holder.as_fd()), Heard::Word(Word::Next { from: 514 })));

@@ -1,5 +1,6 @@
 //! The worker: everything that answers, from the take-over to the end.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -128,12 +129,13 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let _sampling = daemon.resolver().loads().start(&host).map_err(SessionError::Start)?;
     let forgetting = Arc::clone(daemon.resolver());
     daemon.registry().on_removed(Box::new(move |entry| forgetting.forget(entry.slot)));
-    answer_calls(&serving, &endowment, page, scribes, answerer(&host, daemon.resolver()), &host)?;
+    let answerer = answerer(&host, daemon.resolver());
+    let missed = answer_calls(&serving, &endowment, page, scribes, answerer, &host)?;
     let control = serving.control(paths, page, daemon.clone())?;
     link::say(serving.link.as_fd(), Word::Serving, &[])?;
     // From here on the end of the link tells of the holder's, and the heartbeat sees to it that this process ends too.
     set_parent_process_death_signal(None).map_err(SessionError::from)?;
-    let ending = daemon.until_the_end(&serving.link, options.idle_exit)?;
+    let ending = daemon.until_the_end(&serving.link, missed, options.idle_exit)?;
     serving.end(ending, control)?;
     let to_answer = match ending {
         // Where the kernel sends requests again they wait for nobody.
@@ -149,7 +151,7 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Answers the calls of containers: first those that were left unanswered.
+/// Answers the calls of containers: first those that were left unanswered. The orders that came meanwhile.
 pub(super) fn answer_calls(
     serving: &Serving,
     endowment: &Endowment,
@@ -157,9 +159,9 @@ pub(super) fn answer_calls(
     scribes: Vec<Scribe>,
     answerer: answers::Answerer,
     host: &Arc<Host>,
-) -> Result<(), SessionError> {
+) -> Result<VecDeque<Order>, SessionError> {
     let listeners = Arc::new(Listeners::new(Arc::clone(&serving.link))?);
-    listeners.take_up()?;
+    let missed = listeners.take_up()?;
     let host = Arc::clone(host);
     let started = move |pid: u64| {
         let stat = host.process(HostPid::new(i32::try_from(pid).ok()?)?)?.stat()?;
@@ -168,7 +170,8 @@ pub(super) fn answer_calls(
     };
     let start = |error| SessionError::Start(error);
     answers::start(page, Arc::clone(&listeners), scribes, answerer, Box::new(started)).map_err(start)?;
-    inbox::start(endowment.inbox.try_clone().map_err(start)?, listeners).map_err(start)
+    inbox::start(endowment.inbox.try_clone().map_err(start)?, listeners).map_err(start)?;
+    Ok(missed)
 }
 
 /// What sysinfo(2) tells the threads of containers.
@@ -311,6 +314,7 @@ impl Daemon {
     pub(super) fn until_the_end(
         &self,
         link: &OwnedFd,
+        mut missed: VecDeque<Order>,
         idle_exit: Option<Duration>,
     ) -> Result<Ending, SessionError> {
         let end = Ending::Daemon { keep: false, code: 0 };
@@ -331,6 +335,7 @@ impl Daemon {
                 );
             }
             let timeout = match idle_exit.is_some() || asked || gone {
+                _ if !missed.is_empty() => PollTimeout::ZERO,
                 true => PollTimeout::from(1000_u16),
                 false => PollTimeout::NONE,
             };
@@ -343,8 +348,9 @@ impl Daemon {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            if fds[0].any().unwrap_or(false) {
-                match link::next_order(link.as_fd()) {
+            if !missed.is_empty() || fds[0].any().unwrap_or(false) {
+                let order = missed.pop_front();
+                match order.map_or_else(|| link::next_order(link.as_fd()), |order| Ok(Some(order))) {
                     Ok(Some(Order::Signal { number, stored })) => match Signal::try_from(i32::from(number)) {
                         Ok(Signal::SIGHUP) => self.reload(),
                         Ok(signal) => {

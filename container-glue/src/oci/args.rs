@@ -206,6 +206,9 @@ pub struct ExecArgs {
     /// With a terminal.
     #[arg(short, long)]
     pub tty: bool,
+    /// Accepted for Docker's sake: the process always has the caller's input.
+    #[arg(short, long)]
+    pub interactive: bool,
     /// uid or uid:gid.
     #[arg(short, long, value_name = "UID[:GID]")]
     pub user: Option<String>,

@@ -1,5 +1,6 @@
 //! Where listeners lie: with the holder, which keeps them, and with the worker, which reads from them.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::MOST;
-use crate::session::link::{self, Word};
+use crate::session::link::{self, Order, Word};
 
 /// Those that the holder keeps. All room is made at the start.
 #[derive(Debug)]
@@ -73,15 +74,17 @@ impl Listeners {
         Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, link, open: Mutex::default() })
     }
 
-    /// Takes up those that the holder has kept. To be called before anybody else hears on the link.
-    pub fn take_up(&self) -> Result<(), Errno> {
+    /// Takes up those that the holder has kept. To be called before anybody else hears on the link: what was said there
+    /// meanwhile is what it gives.
+    pub fn take_up(&self) -> Result<VecDeque<Order>, Errno> {
+        let mut missed = VecDeque::new();
         let mut from = 0;
-        while let Some((number, listener)) = link::next_kept(self.link.as_fd(), from)? {
+        while let Some((number, listener)) = link::next_kept(self.link.as_fd(), from, &mut missed)? {
             self.place(number, listener)?;
             let Some(next) = number.checked_add(1) else { break };
             from = next;
         }
-        Ok(())
+        Ok(missed)
     }
 
     /// Takes a new one: once this returns it outlives this process.

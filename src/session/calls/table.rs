@@ -19,7 +19,7 @@ pub struct Slot {
     /// The process that may be writing the answer, and when it started: while it is there nobody else may answer, since it
     /// would write into the memory of a thread that goes on.
     pub scribe: [AtomicU64; 2],
-    /// Workers that have taken it up.
+    /// Workers that have taken it up, but for those that ended of what no call can cause.
     pub takers: AtomicU64,
 }
 
@@ -37,7 +37,7 @@ pub struct Table {
     pub left: AtomicU64,
 }
 
-/// A call that was there at so many deaths of workers is left to the kernel.
+/// A call that was there at so many deaths of workers, of their own making, is left to the kernel.
 const SUSPECT: u64 = 2;
 
 impl Table {
@@ -45,6 +45,15 @@ impl Table {
     #[must_use]
     pub fn slot(&self, number: usize) -> &Slot {
         self.slots.get(number).unwrap_or(&self.spare)
+    }
+
+    /// The worker that was at these calls ended of what none of them can have caused, such as a signal of somebody's. To be
+    /// called by the holder while no worker is at them.
+    pub fn forgive(&self) {
+        for slot in &self.slots {
+            let takers = slot.takers.load(Relaxed);
+            slot.takers.store(takers.saturating_sub(1), Relaxed);
+        }
     }
 }
 
@@ -91,5 +100,23 @@ mod tests {
         assert!(slot.take_over(), "and at a second one");
         slot.prepare(3, (17, 4));
         assert!(!slot.take_over(), "another call");
+    }
+
+    #[test]
+    fn a_call_is_not_blamed_for_kills_by_somebody() {
+        // SAFETY: all zeros are a valid table, which is nothing but atomics.
+        let table: Box<Table> = unsafe { Box::new(std::mem::zeroed()) };
+        let slot = table.slot(1);
+        slot.prepare(3, (17, 4));
+        for _ in 0..10 {
+            table.forgive();
+            assert!(!slot.take_over());
+        }
+        assert!(!slot.take_over(), "the first death of a worker's own making");
+        assert!(slot.take_over(), "the second");
+        table.slot(0).prepare(4, (1, 1));
+        table.forgive();
+        table.forgive();
+        assert!(!table.slot(0).take_over(), "never below none");
     }
 }

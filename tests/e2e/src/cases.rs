@@ -73,3 +73,34 @@ pub fn all() -> Vec<Case> {
 
 /// A row of a theme: name, what the machine must have, the case.
 type Row = (&'static str, crate::case::Needs, fn() -> crate::case::Outcome);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What README's table of runtimes says of ours is shown by tests of these names.
+    #[test]
+    fn readme_names_tests_that_there_are() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+        let (readme, launch) = (read("README.md"), read("container-glue/tests/launch.rs"));
+        let section = readme.split("## What the runtimes can do").nth(1).expect("the section");
+        let section = section.split("\n## ").next().expect("its end");
+        let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| | "));
+        let cases: Vec<&str> = all().iter().map(|case| case.name).collect();
+        let mut names = 0;
+        for row in rows {
+            let ours = row.split('|').nth(2).expect("a second column");
+            let named: Vec<&str> = ours.split('`').skip(1).step_by(2).collect();
+            let says_why = ["none yet", "all cases run on hybrid and v2"].contains(&ours.trim());
+            assert!(!named.is_empty() || says_why, "no test is named: {row}");
+            for name in named {
+                let known =
+                    cases.contains(&name) || launch.contains(&format!("fn {name}()")) || name == "systemd";
+                assert!(known, "no test is named {name}");
+                names += 1;
+            }
+        }
+        assert!(names > 40, "{names}");
+    }
+}

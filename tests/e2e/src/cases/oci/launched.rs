@@ -131,7 +131,7 @@ pub fn terminal() -> Outcome {
     let seen = it.in_terminal(&["launch", "--name", &it.name, "--", "tty"])?;
     check!(seen.ends_with("/dev/console\n"), "launch in a terminal: {seen:?}");
     it.detach(&[], "sleep 60")?;
-    let seen = it.in_terminal(&["exec", "-t", &it.name, "sh", "-c", "tty; stty size"])?;
+    let seen = it.in_terminal(&["exec", "-it", &it.name, "sh", "-c", "tty; stty size"])?;
     check!(seen.ends_with("/dev/pts/0\n33 77\n"), "exec -t: {seen:?}");
     Ok(())
 }
