@@ -122,18 +122,6 @@ fn exactly(number: u64) -> RangeInclusive<f64> {
 pub const CPU: Want = Want::Text("the CPU's number", |facts| facts.cpu().to_owned());
 /// What asks the scheduler finds under a quota.
 pub const HOST_CPUS: Want = Want::Number("the host's CPUs", |facts| exactly(facts.host_cpus as u64));
-/// The host's memory.
-pub const HOST_MEMORY_KB: Want = Want::Number("the host's memory", |facts| exactly(facts.host_memory_kb));
-/// The same in pages.
-pub const HOST_MEMORY_PAGES: Want =
-    Want::Number("the host's memory", |facts| exactly(facts.host_memory_kb / 4));
-/// The same in bytes.
-pub const HOST_MEMORY: Want = Want::Number("the host's memory", |facts| exactly(facts.host_memory_kb * 1024));
-/// The same in MiB, rounded in any way.
-pub const HOST_MEMORY_MB: Want = Want::Number("the host's memory", |facts| {
-    let mib = (facts.host_memory_kb / 1024) as f64;
-    mib - 1.0..=mib + 1.0
-});
 /// Swap in kB.
 pub const SWAP_IN_KB: Want =
     Want::Number("262144, or the host's swap if less", |facts| exactly(facts.swap_kb()));
@@ -168,6 +156,3 @@ pub const LOAD: Want = Want::Number("the container's load", |facts| {
     // Programs round to two decimals, and the load may move between two readings.
     facts.load.0 - 0.05..=facts.load.1 + 0.05
 });
-/// The host's load.
-pub const HOST_LOAD: Want =
-    Want::Number("the host's load", |facts| facts.host_load.0 - 0.05..=facts.host_load.1 + 0.05);

@@ -1,9 +1,7 @@
 //! Programs that are asked about memory and swap.
 
-use super::facts::{
-    FREE_IN_KB, FREE_IN_MB, HOST_MEMORY_KB, HOST_MEMORY_PAGES, MOST_IN_KB, MOST_IN_MB, SWAP_IN_KB, SWAP_MB,
-};
-use super::table::Verdict::Never;
+use super::facts::{FREE_IN_KB, FREE_IN_MB, MOST_IN_KB, MOST_IN_MB, SWAP_IN_KB, SWAP_MB};
+use super::table::Verdict::{Never, Right};
 use super::table::Want::{Is, Number};
 use super::table::{Program, Row, SYSINFO};
 use super::take::{after, before, last, line, mebibytes, word, yes};
@@ -75,8 +73,7 @@ os.system(\"ps -o pmem= -p %d\" % os.getpid())'",
         package: "busybox",
         script: "busybox free -k",
         rows: &[
-            Row::new("total, kB", |text| word(text, "Mem:", 1), Is("524288"))
-                .but(Never(HOST_MEMORY_KB, SYSINFO)),
+            Row::new("total, kB", |text| word(text, "Mem:", 1), Is("524288")).but(Right(SYSINFO)),
             Row::new("available, kB", |text| word(text, "Mem:", 6), MOST_IN_KB),
         ],
     },
@@ -90,15 +87,13 @@ os.system(\"ps -o pmem= -p %d\" % os.getpid())'",
         name: "getconf (memory)",
         package: "libc-bin",
         script: "getconf _PHYS_PAGES",
-        rows: &[Row::new("_PHYS_PAGES", |text| line(text, 0), Is("131072"))
-            .but(Never(HOST_MEMORY_PAGES, "glibc 2.36 asks sysinfo(2), which knows no container"))],
+        rows: &[Row::new("_PHYS_PAGES", |text| line(text, 0), Is("131072")).but(Right(SYSINFO))],
     },
     Program {
         name: "xz (memory)",
         package: "xz-utils",
         script: "xz --info-memory",
-        rows: &[Row::new("physical memory, bytes", ram_of_xz, Is("536870912"))
-            .but(Never(super::facts::HOST_MEMORY, SYSINFO))],
+        rows: &[Row::new("physical memory, bytes", ram_of_xz, Is("536870912")).but(Right(SYSINFO))],
     },
     Program {
         name: "lsmem",

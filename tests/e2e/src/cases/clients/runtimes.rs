@@ -1,7 +1,7 @@
 //! What language runtimes and libraries tell the programs that are written with them.
 
-use super::facts::{HOST_CPUS, HOST_MEMORY_MB, HOST_MEMORY_PAGES, SWAP};
-use super::table::Verdict::{Never, Right, WithCpuset};
+use super::facts::{HOST_CPUS, SWAP};
+use super::table::Verdict::{Right, WithCpuset};
 use super::table::Want::{Is, Number};
 use super::table::{AFFINITY, Program, Row, SYSINFO};
 use super::take::{after, line, mebibytes};
@@ -46,8 +46,7 @@ pub const PROGRAMS: &[Program] = &[
                 .but(WithCpuset(HOST_CPUS, AFFINITY)),
             Row::new("_SC_NPROCESSORS_CONF", |text| line(text, 1), Is("1"))
                 .but(WithCpuset(HOST_CPUS, AFFINITY)),
-            Row::new("_SC_PHYS_PAGES", |text| line(text, 2), Is("131072"))
-                .but(Never(HOST_MEMORY_PAGES, SYSINFO)),
+            Row::new("_SC_PHYS_PAGES", |text| line(text, 2), Is("131072")).but(Right(SYSINFO)),
         ],
     },
     Program {
@@ -83,8 +82,7 @@ pub const PROGRAMS: &[Program] = &[
             Row::new("os.cpu_count", |text| line(text, 0), Is("1")),
             Row::new("os.sched_getaffinity", |text| line(text, 1), Is("1"))
                 .but(WithCpuset(HOST_CPUS, AFFINITY)),
-            Row::new("os.sysconf SC_PHYS_PAGES", |text| line(text, 2), Is("131072"))
-                .but(Never(HOST_MEMORY_PAGES, SYSINFO)),
+            Row::new("os.sysconf SC_PHYS_PAGES", |text| line(text, 2), Is("131072")).but(Right(SYSINFO)),
         ],
     },
     Program {
@@ -134,7 +132,7 @@ pub const PROGRAMS: &[Program] = &[
             Row::new("available CPUs", |text| after(text.split_once("CPUs:")?.1, "total,"), Is("1"))
                 .but(WithCpuset(HOST_CPUS, AFFINITY)),
             Row::new("memory, MiB", |text| mebibytes(&after(text, "Memory:")?), Is("512"))
-                .but(Never(HOST_MEMORY_MB, SYSINFO)),
+                .but(Right(SYSINFO)),
         ],
     },
 ];

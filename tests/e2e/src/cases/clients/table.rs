@@ -165,6 +165,6 @@ impl Verdict {
 /// Expects that the numbers of CPUs have no gap.
 pub const NUMBERS: &str = "takes CPU 1 without CPU 0 for two CPUs, or for CPU 0";
 /// Asks sysinfo(2).
-pub const SYSINFO: &str = "asks sysinfo(2), which knows no container";
+pub const SYSINFO: &str = "asks sysinfo(2), which the daemon answers";
 /// Asks sched_getaffinity(2).
 pub const AFFINITY: &str = "asks sched_getaffinity(2): a quota allows every CPU";
