@@ -156,6 +156,24 @@ fn memory_is_given_back() {
 }
 
 #[test]
+fn a_lost_block_between_others_is_used_again() {
+    let (fd, store) = new();
+    for index in 0..3 {
+        open(&store, index, u64::from(index) + 1);
+    }
+    let texts: Vec<Text> = (0..3).map(|_| store.text(b"a text").unwrap()).collect();
+    store.set_text(0, &texts[0]);
+    store.set_text(2, &texts[2]);
+    // of texts of one length the word tells the block
+    let lost = texts[1].word();
+    let next = reopen(&fd);
+    let kept = next.take_files();
+    assert_eq!(kept.iter().filter(|file| file.text.is_some()).count(), 2);
+    let again: Vec<u64> = (0..8).map(|_| next.text(b"a text").unwrap().word()).collect();
+    assert!(again.contains(&lost), "{lost:#x} is not among {again:#x?}");
+}
+
+#[test]
 fn a_class_that_is_used_up_borrows() {
     let (_, store) = new();
     let largest: Vec<Text> = (0..20).map_while(|_| store.small_text(&vec![0; (32 << 20) + 1])).collect();
