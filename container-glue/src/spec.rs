@@ -57,7 +57,7 @@ pub struct Spec {
     pub devices: Vec<DeviceFlag>,
     /// Limits of block I/O.
     pub io_max: Vec<IoMax>,
-    /// USER[:GROUP], not looked up yet.
+    /// `USER[:GROUP]`, not looked up yet.
     pub user: Option<String>,
     /// A terminal of its own.
     pub terminal: bool,
