@@ -48,7 +48,7 @@ pub fn claim(
         other => other?,
     };
     let mut launched = Launched::by_me(spec.detached);
-    let chosen = || -> Result<(Levels, Limits), LaunchError> {
+    let mut choose = || -> Result<(Levels, Limits), LaunchError> {
         // so that a later launch finds it, however soon this one is killed
         entry.write_launched(&launched)?;
         let levels = store.levels()?;
@@ -66,8 +66,7 @@ pub fn claim(
         }
         Ok((levels, limits))
     };
-    let mut chosen = chosen;
-    match chosen() {
+    match choose() {
         Ok((levels, limits)) => Ok(Claimed { entry, levels, daemon, limits }),
         Err(error) => {
             let _ = entry.remove();

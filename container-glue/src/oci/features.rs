@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::config::PROPAGATIONS;
-use super::{Doing, OciError, inspect};
+use super::{OciError, inspect};
 
 /// What `linux.seccomp` may name.
 const ACTIONS: [&str; 9] = [
@@ -35,11 +35,7 @@ const FLAGS: [&str; 4] = [
 
 /// Prints it.
 pub fn print() -> Result<(), OciError> {
-    let document = document();
-    match std::io::Write::write_all(&mut std::io::stdout(), format!("{document:#}\n").as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).doing("write to stdout"),
-        _ => Ok(()),
-    }
+    inspect::print(&format!("{:#}", document()))
 }
 
 fn document() -> serde_json::Value {

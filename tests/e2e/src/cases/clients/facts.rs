@@ -29,8 +29,6 @@ pub struct Facts {
     pub judged: (f64, f64),
     /// Lowest and highest load of the container while the programs ran, over one minute.
     pub load: (f64, f64),
-    /// The same of the host.
-    pub host_load: (f64, f64),
     /// Lowest free memory of the host while the programs ran, in kB.
     pub host_free_kb: u64,
     /// Lowest and highest number of kB written to disks of the host, as sysstat counts them.
@@ -51,7 +49,6 @@ impl Facts {
             running: 0.0,
             judged: (0.0, 0.0),
             load: (0.0, 0.0),
-            host_load: (0.0, 0.0),
             host_free_kb: 0,
             host_written_kb: (host_written_kb()?, 0.0),
         })

@@ -43,7 +43,7 @@ pub fn run(programs: &[Program], container: Container) -> Outcome {
     let output = crate::output::run_within(command.args(["sh", "-c", &script(&programs)]), ALL);
     ended.store(true, Ordering::Relaxed);
     facts.host_written_kb.1 = host_written_kb()?;
-    (facts.host_load, facts.host_free_kb) = seen.join().ok().doing("the host's load")??;
+    facts.host_free_kb = seen.join().ok().doing("the host's free memory")??;
     let output = output?;
     check_eq!(output.code, 0, "exit code of the container, which said {}{}", output.stdout, output.stderr);
     let printed = sections(&output.stdout, &mut facts.load)?;
@@ -51,18 +51,14 @@ pub fn run(programs: &[Program], container: Container) -> Outcome {
     judge(&programs, &printed, &mut facts)
 }
 
-/// Until told to end: lowest and highest load of the host, lowest free memory in kB.
-fn watch_host(ended: &AtomicBool) -> Outcome<((f64, f64), u64)> {
-    let mut range = (f64::MAX, 0.0_f64);
+/// Until told to end: the lowest free memory of the host, in kB.
+fn watch_host(ended: &AtomicBool) -> Outcome<u64> {
     let mut free = u64::MAX;
     loop {
         let last = ended.load(Ordering::Relaxed);
-        let text = std::fs::read_to_string("/proc/loadavg")?;
-        let load: f64 = text.split(' ').next().unwrap_or_default().parse().doing("/proc/loadavg")?;
-        range = (range.0.min(load), range.1.max(load));
         free = free.min(host_meminfo()?.get("MemFree"));
         if last {
-            return Ok((range, free));
+            return Ok(free);
         }
         std::thread::sleep(Duration::from_millis(200));
     }
