@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use crate::case::{Doing, Outcome, check, fail};
 use crate::parse::Meminfo;
@@ -10,6 +11,8 @@ use crate::parse::Meminfo;
 const MIB: usize = 1 << 20;
 /// What `grow` takes at a time: small against one hundredth of the smallest container that is tested.
 const STEP: usize = 256 * 1024;
+/// How often `grow` looks whether swap was written.
+const WRITING: Duration = Duration::from_millis(5);
 
 /// `grow`: reads meminfo, then takes memory until it is killed. Prints `said AVAILABLE SWAPFREE` and `got TOTAL` after each
 /// step, all in kB.
@@ -21,10 +24,19 @@ pub fn grow() -> Outcome {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "said {} {}", meminfo.get("MemAvailable"), meminfo.get("SwapFree"))?;
     stdout.flush()?;
-    let mut total = 0;
+    // Before that nothing is swapped out.
+    let swaps_from =
+        if meminfo.get("SwapTotal") > 0 { meminfo.get("MemAvailable") / 10 * 9 } else { u64::MAX };
+    let mut total = 0_u64;
     loop {
+        // The kernel does not wait for pages on their way to a slow swap disk: with 15 MiB of them it kills 15 MiB early.
+        while total >= swaps_from
+            && Meminfo::parse(&std::fs::read_to_string("/proc/meminfo")?)?.get("Writeback") > 0
+        {
+            std::thread::sleep(WRITING);
+        }
         touch(map(STEP, 0)?, STEP);
-        total += STEP / 1024;
+        total += STEP as u64 / 1024;
         line.clear();
         writeln!(line, "got {total}")?;
         stdout.write_all(&line)?;
