@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ownproc::cgroup::Controller;
 
 pub use hierarchies::{Hierarchies, Hierarchy};
-pub use tree::{Groups, remove_tree};
+pub use tree::{Entrances, Groups, remove_tree};
 
 /// What went wrong with a group, with the file and the kernel's reason.
 #[derive(Debug, thiserror::Error)]

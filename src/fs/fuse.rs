@@ -7,9 +7,10 @@ use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, LockOwner, Notifier, OpenFlags, PollEvents as Poll, PollFlags, PollHandle,
-    PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents as Poll,
+    PollFlags, PollHandle, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::Refusal;
@@ -373,7 +374,22 @@ impl Server {
     }
 }
 
+/// What the kernel is asked for beside fuser's own wishes: READDIRPLUS, so that whoever lists a directory and then opens what
+/// is in it (the launcher, `attach`) costs one request instead of one for each entry. A kernel, or a connection of another
+/// build, that has it not goes on with LOOKUP.
+pub fn wish(config: &mut KernelConfig) {
+    let plus = InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO;
+    if config.add_capabilities(plus).is_err() {
+        log::debug!("no READDIRPLUS on this connection");
+    }
+}
+
 impl Filesystem for Server {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        wish(config);
+        Ok(())
+    }
+
     fn forget(&self, _req: &Request, ino: INodeNo, _lookups: u64) {
         if let Some(meeting) = self.meeting.as_ref().filter(|_| ino.0 == MEETING) {
             meeting.wait();
@@ -562,6 +578,32 @@ impl Filesystem for Server {
                 for (index, entry) in entries.iter().enumerate().skip(skip) {
                     let next = index as u64 + 1;
                     if reply.add(INodeNo(entry.place.ino()), next, file_type(entry.kind), &*entry.name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(refusal) => reply.error(errno(refusal)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let _here = mark!(self, req, reply);
+        match place(ino).and_then(|place| self.core.tree.list(place, req.pid())) {
+            Ok(entries) => {
+                let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+                for (index, entry) in entries.iter().enumerate().skip(skip) {
+                    // a container that went meanwhile: as if it had gone before the listing
+                    let Ok(attr) = self.core.tree.attr(entry.place) else { continue };
+                    let (ino, next) = (INodeNo(entry.place.ino()), index as u64 + 1);
+                    if reply.add(ino, next, &*entry.name, &attr.ttl, &file_attr(&attr), GENERATION) {
                         break;
                     }
                 }

@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Barrier;
 use std::sync::atomic::Ordering;
 
-use fuser::{Config, Filesystem, Session, SessionACL};
+use fuser::{Config, Filesystem, KernelConfig, Request, Session, SessionACL};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 
 use super::page::Page;
-use crate::fs::fuse::MEETING;
+use crate::fs::fuse::{MEETING, wish};
 use crate::fs::settings;
 
 /// Offsets in `struct fuse_in_header` and `struct fuse_init_in`, which follows it (linux/fuse.h).
@@ -52,7 +52,12 @@ impl From<rustix::io::Errno> for NegotiateError {
 
 /// Answers for fuser's sake only.
 struct Nobody;
-impl Filesystem for Nobody {}
+impl Filesystem for Nobody {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        wish(config);
+        Ok(())
+    }
+}
 
 /// fuser's settings for a session.
 fn config(threads: usize) -> Config {

@@ -89,11 +89,41 @@ impl Groups {
         self.leaves.iter().map(|(_, leaf)| directory(leaf)).collect()
     }
 
-    /// Moves the process into all v1 groups (it was born in the v2 one), back to back: only the first write after
-    /// a pause waits for an RCU grace period.
+    /// Moves a process that systemd made a scope around into all v1 groups. The first write after a pause waits for a grace
+    /// period of RCU, 5 to 15 ms: see [`Entrances`].
     pub fn attach_v1(&self, pid: i32) -> Result<(), GroupError> {
         for (_, leaf) in self.leaves.iter().filter(|(hierarchy, _)| !hierarchy.v2) {
             write(&leaf.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What lets a process that was born in the v2 group into the others.
+    pub fn entrances(&self) -> Result<Entrances, GroupError> {
+        let v1 = self.leaves.iter().filter(|(hierarchy, _)| !hierarchy.v2);
+        let open = |(_, leaf): &(Hierarchy, PathBuf)| {
+            let path = leaf.join("tasks");
+            match OpenOptions::new().write(true).open(&path) {
+                Ok(file) => Ok((path, file)),
+                Err(error) => Err(GroupError::io("open", path, error)),
+            }
+        };
+        v1.map(open).collect::<Result<_, _>>().map(Entrances)
+    }
+}
+
+/// The `tasks` files of v1 groups, open for a process that moves itself: since Linux 5.4 that waits for nobody
+/// (`cgroup_procs_write_start` takes no lock of all threads for a thread that names itself by 0), where a move by another one
+/// waits for a grace period of RCU.
+#[derive(Debug)]
+pub struct Entrances(Vec<(PathBuf, File)>);
+
+impl Entrances {
+    /// Moves this process, which must have one thread.
+    pub fn enter(self) -> Result<(), GroupError> {
+        use std::io::Write;
+        for (path, mut file) in self.0 {
+            file.write_all(b"0").map_err(|error| GroupError::io("write 0 to", path, error))?;
         }
         Ok(())
     }

@@ -323,7 +323,9 @@ impl Making {
             None => None,
         };
         // systemd makes a scope around a process, so that there is none to be born in
-        let v2_group = if config.scope.is_none() { groups.v2_fd()? } else { None };
+        let of_systemd = config.scope.is_some();
+        let v2_group = if of_systemd { None } else { groups.v2_fd()? };
+        let entrances = if of_systemd { None } else { Some(groups.entrances()?) };
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
         let hooks = record.spec.hooks().clone();
         let _ = inspect::owner();
@@ -344,7 +346,7 @@ impl Making {
                 extras,
                 preserved,
             };
-            init::main(&init, sources)
+            init::main(&init, entrances, sources)
         })?;
         drop(theirs);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
@@ -361,8 +363,10 @@ impl Making {
             scope.start(&record.id, pid, &config.cgroup, limits)?;
             let levels = self.store.as_ref().ok_or(OciError::NotRunning)?.levels()?;
             fill(&groups, levels, config, &record, extras)?;
+            groups.attach_v1(pid)?;
+        } else {
+            self.expect("Grouped")?;
         }
-        groups.attach_v1(pid)?;
         process::limit(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))?;
         record.pid = pid;
         record.start_time = identity(pid).unwrap_or(0);
@@ -375,7 +379,7 @@ impl Making {
             None => None,
         };
         self.record = Some(record.clone());
-        entry.write(&record)?;
+        self.entry.as_ref().ok_or(OciError::NotRunning)?.write(&record)?;
         self.order(&Order::Go { files: tree, pid })?;
         if let Some(hooks) = &hooks {
             self.expect("Mounted")?;

@@ -24,7 +24,7 @@ use super::sysinfo;
 use super::tree::{Sources, Tree};
 use crate::LAUNCHER_FAILED;
 use crate::command::{self, Program};
-use crate::groups::Hierarchy;
+use crate::groups::{Entrances, Hierarchy};
 use crate::reaper;
 use crate::rootfs::{SetupError, Step, VirtualFiles};
 use crate::sync::Channel;
@@ -46,6 +46,8 @@ pub enum Order {
 /// From the process to its maker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
+    /// The groups hold it.
+    Grouped,
     /// The tree stands: it waits for the hooks of the host.
     Mounted,
     /// It waits for `start`.
@@ -95,8 +97,9 @@ struct Prepared {
 }
 
 /// Runs as the container's first process; does not return unless it failed, with the exit code.
-pub fn main(init: &Init<'_>, sources: Option<Sources>) -> i32 {
-    let prepared = match prepare(init, sources) {
+/// `entrances` let it into the groups of v1; none where its maker moves it, which has to make them first.
+pub fn main(init: &Init<'_>, entrances: Option<Entrances>, sources: Option<Sources>) -> i32 {
+    let prepared = match prepare(init, entrances, sources) {
         Ok(prepared) => prepared,
         Err(error) => {
             send(init.channel, &Report::Failed(error.to_string()));
@@ -195,13 +198,23 @@ fn seccomp(init: &Init<'_>, pid: i32, state: &str, start: BorrowedFd<'_>) -> Res
     .step(|| "cannot hand out linux.seccomp.listenerPath's descriptor".to_owned())
 }
 
-fn prepare(init: &Init<'_>, sources: Option<Sources>) -> Result<Prepared, SetupError> {
+fn prepare(
+    init: &Init<'_>,
+    entrances: Option<Entrances>,
+    sources: Option<Sources>,
+) -> Result<Prepared, SetupError> {
     // it ends with its maker, until that has written down that it is there
     bind_life()?;
     let config = init.config;
+    if let Some(entrances) = entrances {
+        entrances
+            .enter()
+            .map_err(io::Error::other)
+            .step(|| "cannot enter the container's groups".to_owned())?;
+        send(init.channel, &Report::Grouped);
+    }
     // what needs neither the maps of a user namespace, nor a namespace that is joined, nor groups that systemd makes is done
-    // while the maker writes to the groups, which may wait for the kernel, and registers the container. What fails is told
-    // afterwards: until then the maker needs a process that lives
+    // while the maker registers the container. What fails is told afterwards: until then the maker needs a process that lives
     let early = !config.namespaces.has_own(libc::CLONE_NEWUSER)
         && config.namespaces.join.is_empty()
         && config.scope.is_none();

@@ -150,7 +150,12 @@ pub fn check(opcode: u32, size: u32, reply: &Reply) {
         }
         READDIR => {
             assert!(body.len() <= size as usize, "{} bytes of {size}", body.len());
-            let _ = entries(body);
+            let _ = entries(body, false);
+            return;
+        }
+        READDIRPLUS => {
+            assert!(body.len() <= size as usize, "{} bytes of {size}", body.len());
+            let _ = entries(body, true);
             return;
         }
         READLINK => {
@@ -163,9 +168,7 @@ pub fn check(opcode: u32, size: u32, reply: &Reply) {
     match opcode {
         LOOKUP => {
             assert!(number(body, 0) > 1, "no name leads to nothing or to the root");
-            assert_eq!(number(body, 8), 0, "one generation for ever");
-            attributes(&body[40..]);
-            assert_eq!(number(body, 0), number(body, 40), "the node's number is the inode's");
+            entry(body);
         }
         GETATTR | SETATTR => attributes(&body[16..]),
         _ => {}
@@ -181,14 +184,27 @@ fn attributes(attr: &[u8]) {
     assert_eq!(mode & 0o7000, 0, "mode {mode:o}");
 }
 
-/// Takes a directory apart as `parse_dirfile` does; node numbers in it.
+/// `struct fuse_entry_out`.
+fn entry(body: &[u8]) {
+    assert_eq!(number(body, 8), 0, "one generation for ever");
+    attributes(&body[40..]);
+    assert_eq!(number(body, 0), number(body, 40), "the node's number is the inode's");
+}
+
+/// Takes a directory apart as `parse_dirfile` does, or, where `plus`, `parse_dirplusfile`; node numbers in it.
 ///
 /// # Panics
 /// Where the kernel would answer EIO.
 #[must_use]
-pub fn entries(mut body: &[u8]) -> Vec<u64> {
+pub fn entries(mut body: &[u8], plus: bool) -> Vec<u64> {
     let mut nodes = Vec::new();
-    while body.len() >= 24 {
+    while body.len() >= if plus { ENTRY + 24 } else { 24 } {
+        if plus {
+            entry(body);
+            let found = number(body, 0);
+            body = &body[ENTRY..];
+            assert_eq!(found, number(body, 0), "the entry's number is its node's");
+        }
         let length = u32::from_ne_bytes(body[16..20].try_into().unwrap()) as usize;
         assert!((1..=NAME_MAX).contains(&length), "a name of {length} bytes");
         let name = body.get(24..24 + length).expect("a whole name");

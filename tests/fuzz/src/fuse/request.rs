@@ -179,7 +179,7 @@ pub fn any(u: &mut Unstructured<'_>, known: &Known) -> Result<Request> {
         2 | 3 => OPEN,
         4..=6 => READ,
         7 => RELEASE,
-        8 => READDIR,
+        8 => *u.choose(&[READDIR, READDIRPLUS])?,
         9 => *u.choose(&[GETATTR, READLINK, POLL, WRITE, IOCTL, SETATTR])?,
         _ => *u.choose(SENT)?,
     };

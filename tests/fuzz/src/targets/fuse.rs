@@ -9,7 +9,8 @@ use ownproc::fs::tree::Tree;
 
 use super::tree::{THREADS, World, world};
 use crate::fuse::opcode::{
-    self, DESTROY, GETATTR, IOCTL, LOOKUP, OPEN, POLL, READ, READDIR, RELEASE, SETATTR, SETXATTR, WRITE,
+    self, DESTROY, GETATTR, IOCTL, LOOKUP, OPEN, POLL, READ, READDIR, READDIRPLUS, RELEASE, SETATTR,
+    SETXATTR, WRITE,
 };
 use crate::fuse::request::{self, Known, Request};
 use crate::fuse::{Connection, RESENT, Replies, Reply, message};
@@ -90,7 +91,10 @@ impl Run<'_> {
         let errno = Errno::from_raw(reply.error);
         match (request.opcode, reply.error) {
             (LOOKUP, 0) => self.known.nodes.push(number(0)),
-            (READDIR, 0) => self.known.nodes.extend(opcode::entries(&reply.body).first()),
+            (READDIR | READDIRPLUS, 0) => {
+                let plus = request.opcode == READDIRPLUS;
+                self.known.nodes.extend(opcode::entries(&reply.body, plus).first());
+            }
             (OPEN, 0) => {
                 let before = self.files.insert(number(0), File::Open(None));
                 assert_eq!(before, None, "a handle is given once");
