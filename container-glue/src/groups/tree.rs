@@ -12,8 +12,10 @@ use ownproc::cgroup::Controller;
 
 use super::{GroupError, Hierarchies, Hierarchy};
 
-/// Controllers that are passed down on v2, where it has them.
-const DELEGATED: &[&str] = &["memory", "cpu", "cpuset", "pids", "io"];
+/// Controllers that are passed down on v2, where it has them: what `linux.resources` can ask for.
+const DELEGATED: &[&str] = &["memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma"];
+/// Those that a reader may do without: where the kernel refuses one on some root group, a limit that needs it says so.
+const OPTIONAL: &[&str] = &["io", "hugetlb", "rdma"];
 /// A group that has just lost its last process may still be busy for some milliseconds.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -179,8 +181,7 @@ fn delegate(hierarchy: &Hierarchy, level: &Path) -> Result<(), GroupError> {
     let has = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
     for name in DELEGATED.iter().filter(|name| has(&offered, name) && !has(&passed, name)) {
         match write(&level.join("cgroup.subtree_control"), &format!("+{name}")) {
-            // a reader may do without io (the kernel refuses it on some root groups); the limits need the others
-            Err(_) if *name == "io" => {}
+            Err(_) if OPTIONAL.contains(name) => {}
             other => other?,
         }
     }

@@ -383,12 +383,7 @@ impl<'a> Tree<'a> {
             mounts::set_attributes(self.root.fd(), mounts::RDONLY)?;
         }
         if no_pivot {
-            let enter = || -> rustix::io::Result<()> {
-                rustix::process::fchdir(self.root.fd())?;
-                rustix::process::chroot(".")?;
-                rustix::process::chdir("/")
-            };
-            enter().step(|| "cannot enter the container's root (chroot)".to_owned())?;
+            self.root.cover_host()?;
         } else {
             self.root.pivot()?;
         }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use ownproc::attach::mounts::{Mount, parse};
 
 use super::{SetupError, Step};
 
@@ -104,11 +107,45 @@ impl Root {
             // (pivot_root(2))
             rustix::process::pivot_root(".", ".")?;
             rustix::process::fchdir(&old)?;
-            rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?;
+            rustix::mount::unmount(".", UnmountFlags::DETACH)?;
             rustix::process::chdir("/")
         };
         pivot().step(|| "cannot enter the container's root (pivot_root)".to_owned())
     }
+
+    /// The same where the host's root cannot be put elsewhere (an initramfs): the new one lies on top of it, so that every way up
+    /// ends there, also that of a process which enters the mount namespace later. What else the host has mounted is taken off:
+    /// the kernel lets a user namespace mount another /proc, with nothing hidden, where one is in the namespace.
+    pub fn cover_host(self) -> Result<(), SetupError> {
+        let what = || "cannot enter the container's root (chroot)".to_owned();
+        for point in beside(&std::fs::read("/proc/self/mountinfo").step(what)?) {
+            // looked up in the host's tree, which is this process's root still
+            let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+            if let Err(Errno::INVAL | Errno::PERM) = rustix::mount::unmount(&point, flags) {
+                // a user namespace may not bring to light what its maker's mounts cover; it may cover more
+                let _ = rustix::mount::mount("none", &point, "tmpfs", MountFlags::RDONLY, None);
+            }
+        }
+        let enter = || -> Result<(), Errno> {
+            rustix::process::fchdir(&self.fd)?;
+            rustix::process::chroot(".")?;
+            rustix::process::chdir("/")
+        };
+        enter().step(what)
+    }
+}
+
+/// Where the mounts lie that are on the same one as the uppermost of `/`. Those on them go along.
+fn beside(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let table = parse(mountinfo);
+    let is_top = |mount: &&Mount| mount.point == Path::new("/");
+    let Some(top) = table.iter().filter(is_top).find(|mount| {
+        !table.iter().filter(is_top).any(|upper| upper.parent == mount.id && upper.id != mount.id)
+    }) else {
+        return Vec::new();
+    };
+    let others = table.iter().filter(|mount| mount.parent == top.parent && !is_top(mount));
+    others.map(|mount| mount.point.clone()).collect()
 }
 
 /// openat2 with the rules of [`Root`].
@@ -144,4 +181,24 @@ fn relative(path: &Path) -> PathBuf {
 /// For messages: the path as the container names it.
 fn shown(path: &Path) -> String {
     Path::new("/").join(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_beside_a_new_root() {
+        let text = b"\
+21 1 254:0 / / rw - ext4 /dev/vda rw
+22 21 0:5 / /proc rw - proc proc rw
+23 21 0:6 / /sys rw - sysfs sysfs rw
+24 23 0:7 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+31 21 254:0 /bundle / rw - ext4 /dev/vda rw
+32 31 0:8 / /proc rw - proc proc rw
+";
+        assert_eq!(beside(text), ["/proc", "/sys"].map(PathBuf::from));
+        assert_eq!(beside(b"1 1 0:1 / / rw - rootfs none rw\n"), Vec::<PathBuf>::new());
+        assert_eq!(beside(b""), Vec::<PathBuf>::new());
+    }
 }

@@ -30,6 +30,7 @@ pub fn main(words: &[&str]) -> ExitCode {
         ["open-move-read", path] => open_move_read(path),
         ["sendfile", path] => sendfile(path),
         ["fds"] => fds(),
+        ["climb"] => climb(),
         ["collect", file, roots @ ..] => crate::twin::collect::main(file, roots),
         ["visit", rest @ ..] => crate::soak::crowd::visit(rest),
         ["survive", rest @ ..] => crate::soak::reader::main(rest),
@@ -50,6 +51,22 @@ pub fn main(words: &[&str]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `climb`: the classic way out of a root that was changed: another root below it while this directory stays open, and up
+/// until there is no more. Prints what lies there.
+fn climb() -> Outcome {
+    nix::unistd::chdir("/")?;
+    nix::unistd::chroot("/tmp").doing("chroot")?;
+    for _ in 0..64 {
+        nix::unistd::chdir("..")?;
+    }
+    nix::unistd::chroot(".")?;
+    let names = std::fs::read_dir("/")?.map(|entry| Ok(entry?.file_name().display().to_string()));
+    let mut names: Vec<String> = names.collect::<Outcome<_>>()?;
+    names.sort();
+    println!("{}", names.join("\n"));
+    Ok(())
 }
 
 /// CPU time of the calling thread.

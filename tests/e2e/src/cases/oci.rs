@@ -47,6 +47,8 @@ pub const CASES: &[Row] = &[
     ("oci_mounts_copied_up", Nothing, mounts::copies),
     ("oci_mounts_whole_trees", Nothing, mounts::trees),
     ("oci_mounts_propagation", Nothing, mounts::propagation),
+    ("oci_without_pivot", Nothing, mounts::without_pivot),
+    ("oci_huge_pages", V2, fields::huge_pages),
     ("oci_process_settings", Cpus(2), fields::process_settings),
     ("oci_cpuset_partition", V2, fields::partition),
     ("oci_rootless", Nothing, rootless::life),

@@ -397,3 +397,23 @@ pub fn partition() -> Outcome {
     oci.run(&["delete", "--force", &id])?;
     oci.nothing_is_left()
 }
+
+/// Huge pages: a controller that the levels above have to pass down.
+pub fn huge_pages() -> Outcome {
+    let oci = Oci::new("huge", "sleep 600")?;
+    let id = oci.id.clone();
+    oci.change(|config| {
+        let limits = json!([{ "pageSize": "2MB", "limit": 6 << 20 }]);
+        config["linux"]["resources"]["hugepageLimits"] = limits;
+    })?;
+    oci.leave(&["run", "--detach", &id])?;
+    let group = format!("/sys/fs/cgroup{}/{id}", oci.bundle.parent);
+    for file in ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"] {
+        let value = std::fs::read_to_string(format!("{group}/{file}")).doing(file)?;
+        check_eq!(value.trim(), (6 << 20).to_string(), "{file}");
+    }
+    let stats: Value = serde_json::from_str(&oci.run(&["events", "--stats", &id])?)?;
+    check_eq!(stats["data"]["hugetlb"]["2MB"]["usage"], json!(0), "events: {stats}");
+    oci.run(&["delete", "--force", &id])?;
+    oci.nothing_is_left()
+}

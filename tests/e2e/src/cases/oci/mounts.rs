@@ -227,3 +227,49 @@ pub fn propagation() -> Outcome {
     }
     Ok(())
 }
+
+/// --no-pivot: the same mounts as with pivot_root and none of the host's; `exec` enters the same root; and one that may change its
+/// root cannot climb out of it.
+pub fn without_pivot() -> Outcome {
+    let oci = Oci::new("pivot", "cat /proc/self/mountinfo; ls /")?;
+    let exe = std::env::current_exe()?;
+    let dir = exe.parent().doing("directory of this program")?;
+    oci.bundle.add_libraries(&exe)?;
+    for applet in ["unshare", "mount"] {
+        symlink("busybox", oci.bundle.root().join("bin").join(applet))?;
+    }
+    oci.change(|config| {
+        let rights = json!(["CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE", "CAP_SETFCAP"]);
+        config["process"]["capabilities"] =
+            json!({ "bounding": rights, "effective": rights, "permitted": rights });
+        let own = json!({ "destination": "/e2e", "type": "bind", "source": dir, "options": ["bind", "ro"] });
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(own);
+        }
+    })?;
+    let seen = |flags: &[&str]| -> Outcome<(Vec<String>, String)> {
+        let text = oci.run(&[&["run"], flags, &[oci.id.as_str()]].concat())?;
+        let (mounts, files): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains(" - "));
+        let point = |line: &&str| line.split(' ').nth(4).unwrap_or_default().to_owned();
+        let mut points: Vec<String> = mounts.iter().map(point).collect();
+        points.sort();
+        Ok((points, files.join("\n")))
+    };
+    let (pivoted, covered) = (seen(&[])?, seen(&["--no-pivot"])?);
+    check!(pivoted.0.len() > 20 && pivoted.1.contains("e2e"), "mounts and files: {pivoted:?}");
+    check_eq!(covered, pivoted, "mounts and files with --no-pivot");
+    oci.change(|config| config["process"]["args"] = json!(["sleep", "600"]))?;
+    for flags in [&["--detach"][..], &["--detach", "--no-pivot"]] {
+        oci.leave(&[&["run"], flags, &[oci.id.as_str()]].concat())?;
+        let here = oci.run(&["exec", &oci.id, "ls", "/"])?;
+        check_eq!(here.trim(), pivoted.1, "what exec finds");
+        let climbed = oci.run(&["exec", &oci.id, crate::programs::OWN_INSIDE, "tool", "climb"])?;
+        check_eq!(climbed, here, "what lies at the end of all ..");
+        // the kernel refuses another /proc where each in this namespace hides something
+        let another = ["exec", &oci.id, "unshare", "-Urmpf", "mount", "-t", "proc", "proc", "/tmp"];
+        let output = oci.output(&another)?;
+        check!(output.stderr.contains("ermission denied"), "another /proc: {output:?}");
+        oci.run(&["delete", "--force", &oci.id])?;
+    }
+    oci.nothing_is_left()
+}
