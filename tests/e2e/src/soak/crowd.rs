@@ -245,10 +245,12 @@ fn table(looks: &[Look]) -> String {
 
 /// A quarter of those that nobody registered, and sixteen, may have gone before their 17 descriptors each are given back. Growth from a
 /// sixth of the time on (5 minutes of 30) to the end, each a mean over several looks: a tenth at most, and what
-/// the number of those that just come and go may make. A short run is half over before there is a coming and going.
+/// the number of those that just come and go may make. A short run on a slow machine is half over before there is a coming and
+/// going: it is judged from two thirds of the time on.
 fn flat(looks: &[Look], time: Duration) -> Outcome {
-    let near = |second: u64| looks.iter().filter(move |look| look.seconds.abs_diff(second) <= 30);
     let end = time.as_secs();
+    let (settled, width) = if end >= 600 { (end / 6, 30) } else { (end / 3 * 2, 15) };
+    let near = |second: u64| looks.iter().filter(move |look| look.seconds.abs_diff(second) <= width);
     for (what, slack, of) in [
         ("KiB of the worker", 2048, (|look| look.worker_kib) as fn(&Look) -> u64),
         ("private KiB of the worker", 2048, |look| look.worker_private_kib),
@@ -264,7 +266,6 @@ fn flat(looks: &[Look], time: Duration) -> Outcome {
             check!(count > 0, "no look near second {second}");
             Ok(sum / count)
         };
-        let settled = if end >= 600 { end / 6 } else { end / 2 };
         let (first, last) = (mean(settled)?, mean(end)?);
         check!(last <= first + first / 10 + slack, "{what} grew from {first} to {last}");
     }
