@@ -107,7 +107,7 @@ fn bend(data: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     data.truncate(4096);
 }
 
-/// What the kernel asks is fuzzed for OWNPROC_FUZZ_SECONDS by target (1; tests/run takes 60): without the guidance of `tests/fuzz/run`, and so
+/// What the kernel asks is fuzzed for OWNPROC_FUZZ_SECONDS by target (1; tests/run takes 20): without the guidance of `tests/fuzz/run`, and so
 /// on any machine.
 #[test]
 fn bent_requests() {

@@ -91,6 +91,8 @@ pub fn run(
         builds.of(daemon.pid());
     }
     let workers = Workers::of(daemon.pid(), daemon.mount())?;
+    // What a program that cannot take over does has nothing to do with RESEND: once is enough.
+    let broken_too = !plan.no_resend;
     // A kernel before 6.9 sends nothing again.
     let plan = &Plan { no_resend: plan.no_resend || !workers.info()?.resend, ..*plan };
     // Their readers are to wait for the daemon, and not behind others for a CPU.
@@ -151,7 +153,7 @@ pub fn run(
                     break;
                 }
             }
-            let broken = ends.broken()?;
+            let broken = if broken_too { ends.broken()? } else { String::new() };
             std::thread::sleep(Duration::from_millis(1500));
             Ok((began, ends, broken))
         };
