@@ -15,17 +15,26 @@ const DEADLINE: Duration = Duration::from_secs(240);
 struct Options {
     list: bool,
     summary: Option<String>,
+    /// Which half of the cases that take turns; all where it is not said.
+    half: Option<usize>,
     filters: Vec<String>,
 }
 
 fn options(words: &[&str]) -> Outcome<Options> {
-    let mut options = Options { list: false, summary: None, filters: Vec::new() };
+    let mut options = Options { list: false, summary: None, half: None, filters: Vec::new() };
     let mut words = words.iter();
     while let Some(&word) = words.next() {
         match word {
             "--list" => options.list = true,
             "--json-summary" => {
                 options.summary = Some((*words.next().doing("--json-summary FILE")?).to_owned())
+            }
+            "--half" => {
+                options.half = Some(match words.next() {
+                    Some(&"0") => 0,
+                    Some(&"1") => 1,
+                    _ => fail!("--half 0|1"),
+                })
             }
             _ if word.starts_with('-') => fail!("unknown option {word}"),
             filter => options.filters.push(filter.to_owned()),
@@ -63,6 +72,10 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
     check!(nix::unistd::geteuid().is_root(), "must run as root: containers and cgroups are made");
     programs::require()?;
     let listed = crate::compare::listed(&all)?;
+    let others = match options.half {
+        Some(half) => crate::compare::of_the_other_half(&all, half)?,
+        None => Default::default(),
+    };
 
     own_mount_namespace()?;
     // The cases inherit the mount point; without the daemon nothing can be shown, so a failure here is an error.
@@ -71,6 +84,11 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
     unsafe { std::env::set_var("OWNPROC_MOUNT", daemon.mount()) };
     let (mut passed, mut failed, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for case in chosen {
+        if others.contains(case.name) {
+            println!("left out {}: it is of the other half of in-turn.tsv", case.name);
+            left_out.push(case.name);
+            continue;
+        }
         match lacking(case.needs)? {
             Some(what) if listed.contains_key(case.name) => {
                 println!("left out {}: {what}", case.name);
@@ -105,7 +123,7 @@ fn select_and_run(words: &[&str]) -> Outcome<bool> {
         passed.push("shared_daemon_stops");
     }
     if let Some(file) = options.summary {
-        let summary = serde_json::json!({ "passed": passed, "failed": failed, "left_out": left_out });
+        let summary = serde_json::json!({ "passed": passed, "failed": failed, "left_out": left_out, "half": options.half });
         std::fs::write(&file, format!("{summary}\n")).doing(&file)?;
     }
     println!("{} passed, {} failed", passed.len(), failed.len());

@@ -3,7 +3,8 @@
 //! One list of cases ([`cases::all`]) runs on every machine: cgroup v1 or hybrid here, v2 in the machine of `tests/vm`.
 //!
 //! ```text
-//! ownproc-e2e [--list] [--json-summary FILE] [FILTER]...   run the cases whose names contain a FILTER
+//! ownproc-e2e [--list] [--json-summary FILE] [--half 0|1] [FILTER]...
+//!                                                          run the cases whose names contain a FILTER
 //! ownproc-e2e one CASE                                     run one case in this process
 //! ownproc-e2e compare HERE VM                              two summaries: did both machines execute the same list?
 //! ownproc-e2e clients RECORD...                            prints CLIENTS.md from what was recorded on both machines
@@ -17,7 +18,8 @@
 //! ```
 //!
 //! The programs under test stand beside this one, or in `OWNPROC_BIN_DIR`. Nothing is skipped for want of a program or
-//! a right: the case fails. Only what `only-in-vm.tsv` lists stays out on a machine with too few CPUs or no swap.
+//! a right: the case fails. Only what `only-in-vm.tsv` lists stays out on a machine with too few CPUs or no swap, and with
+//! `--half` every second one of `in-turn.tsv`.
 
 mod bundle;
 mod case;

@@ -12,6 +12,9 @@ use crate::bundle::Bundle;
 use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::{Output, run};
 
+/// Programs written in Go, on the one thread that runs all CPUs of software emulation: a fifth faster so.
+pub const ONE_THREAD: [(&str, &str); 2] = [("GOMAXPROCS", "1"), ("GOGC", "400")];
+
 /// A daemon, which ends with this.
 struct Engine(Child);
 
@@ -19,7 +22,7 @@ impl Engine {
     /// Starts it; it is there when it answers `question`.
     fn start(mut command: Command, log: &Path, question: impl Fn() -> Outcome<Output>) -> Outcome<Self> {
         let file = std::fs::File::create(log)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).envs(ONE_THREAD);
         let mut engine = Self(command.spawn().doing(format!("{command:?}"))?);
         let answers = || Ok(question()?.code == 0);
         eventually("an answer", answers).doing(format!("{command:?}"))?;
@@ -88,6 +91,7 @@ impl Containerd {
 
 fn ctr(dir: &Path) -> Command {
     let mut command = Command::new("ctr");
+    command.envs(ONE_THREAD);
     command.arg("--address").arg(dir.join("c.sock"));
     command
 }
@@ -193,6 +197,7 @@ pub fn docker() -> Outcome {
     let dir = &it.bundle.dir;
     let docker = |words: &[&str]| {
         let mut command = Command::new("/usr/bin/docker");
+        command.envs(ONE_THREAD);
         command.arg("--host").arg(format!("unix://{}", dir.join("d.sock").display())).args(words);
         run(&mut command)
     };

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::engines::ONE_THREAD;
 use crate::bundle::Bundle;
 use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::{Output, run};
@@ -30,7 +31,7 @@ impl Podman {
     fn call(&self, words: &[&str]) -> Outcome<Output> {
         let dir = &self.bundle.dir;
         let mut command = Command::new("podman");
-        command.env("CONTAINERS_CONF", dir.join("containers.conf"));
+        command.env("CONTAINERS_CONF", dir.join("containers.conf")).envs(ONE_THREAD);
         command.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));
         command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
         command.args(["--runtime", &self.runtime]).args(words);
