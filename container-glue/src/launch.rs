@@ -114,7 +114,9 @@ fn attempt(root: &Path, spec: &Spec) -> Result<u8, LaunchError> {
     let store = Store::open(root)?;
     // the throw-away layer is mounted there
     Store::open(Path::new(crate::oci::args::DEFAULT_ROOT))?;
-    let claimed = claim::claim(spec, &hierarchies, &store, daemon)?;
+    let claim::Claimed { entry, levels, daemon, limits } = claim::claim(spec, &hierarchies, &store, daemon)?;
+    // from here on whatever fails gives the name back
+    let making = Making::new(store, entry, levels, Some(daemon));
     let name = if terminal.is_some() { terminal_name() } else { None };
     let host = config::Host {
         time: Path::new("/proc/self/ns/time_for_children").exists(),
@@ -126,13 +128,8 @@ fn attempt(root: &Path, spec: &Spec) -> Result<u8, LaunchError> {
         devices: host::devices(&spec.devices)?,
         block_io: host::block_io(&spec.io_max)?,
     };
-    let extras = Extras {
-        layer: spec.rootfs.is_none(),
-        limits: claimed.limits.clone(),
-        stdio,
-        mask: signals.caller_mask,
-    };
-    let created = make(spec, &host, &extras, &hierarchies, store, claimed, relay.as_ref())?;
+    let extras = Extras { layer: spec.rootfs.is_none(), limits, stdio, mask: signals.caller_mask };
+    let created = make(spec, &host, &extras, &hierarchies, making, relay.as_ref())?;
     follow(spec, created, &signals, terminal.as_ref(), relay)
 }
 
@@ -142,8 +139,7 @@ fn make(
     host: &config::Host<'_>,
     extras: &Extras,
     hierarchies: &crate::groups::Hierarchies,
-    store: Store,
-    claimed: claim::Claimed,
+    making: Making,
     relay: Option<&Relay>,
 ) -> Result<Created, LaunchError> {
     let path = PathBuf::from("/");
@@ -174,7 +170,6 @@ fn make(
         preserved: 0,
         extras: Some(extras),
     };
-    let making = Making::new(store, claimed.entry, claimed.levels, Some(claimed.daemon));
     Ok(making.finish(spec.name.as_str(), parts, spec.mount.clone(), None)?)
 }
 

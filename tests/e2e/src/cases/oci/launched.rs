@@ -155,5 +155,10 @@ pub fn user_devices_tmpfs() -> Outcome {
     check_eq!(as_root(memory)?, "refused\n", "a node of the host's memory");
     let io = it.output(&["launch", "--io-max", "/dev/null:rbps=1m", "--", "true"])?;
     check!(io.code == 125 && io.stderr.contains("is no block device"), "--io-max of no disk: {io:?}");
+    let user = it.output(&["launch", "--user", "no-such-user", "--", "true"])?;
+    check!(user.code == 125 && user.stderr.contains("--user no-such-user"), "--user of nobody: {user:?}");
+    let states = std::fs::read_dir(&it.states)?.flatten().filter(|entry| entry.path().is_dir());
+    let names: Vec<_> = states.map(|entry| entry.file_name()).collect();
+    check_eq!(names, [it.name.as_str()], "states, where two launches failed");
     Ok(())
 }
