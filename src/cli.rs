@@ -33,7 +33,19 @@ use failure::Failure;
 /// Runs the command line of `ownproc`.
 #[must_use]
 pub fn main() -> ExitCode {
+    abort_on_panic();
     run(Args::try_parse())
+}
+
+/// From now on a panic of any thread ends the process, also in builds whose panics unwind.
+///
+/// A thread that unwinds would leave a request unanswered for ever.
+pub fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::abort();
+    }));
 }
 
 fn run(args: Result<Args, clap::Error>) -> ExitCode {

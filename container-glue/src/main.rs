@@ -32,6 +32,7 @@ pub const LAUNCHER_FAILED: u8 = 125;
 const MAKES_PROCESSES: &[&str] = &["launch", "create", "run", "exec"];
 
 fn main() -> ExitCode {
+    ownproc::cli::abort_on_panic();
     // before anything that is lost with it: what goes wrong is said by the verb, which tries it again
     if std::env::args_os().any(|word| MAKES_PROCESSES.iter().any(|verb| word == *verb)) {
         let _ = reexec::from_read_only();

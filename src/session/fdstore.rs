@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_device_without_a_mount_is_not_connected() {
-        let Ok(device) = mount::open_device() else { return };
+        let device = mount::open_device().expect("this test needs /dev/fuse");
         assert!(is_fuse(&device));
         assert!(!is_connected(device.as_fd()));
         let file = std::fs::File::open("/dev/null").expect("open");

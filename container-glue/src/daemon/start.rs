@@ -19,6 +19,13 @@ use crate::groups::{hierarchies, tree};
 
 /// Seconds without a container after which it ends.
 const IDLE_EXIT: &str = "60";
+
+/// [`IDLE_EXIT`], or in builds with debug assertions what a test asks for: nobody waits a minute for each run.
+fn idle_exit() -> std::ffi::OsString {
+    let asked = std::env::var_os("OWNPROC_TEST_IDLE_EXIT").filter(|_| cfg!(debug_assertions));
+    asked.unwrap_or_else(|| IDLE_EXIT.into())
+}
+
 /// How long it may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// It serves all containers, so the kernel shall kill almost anything else first when memory is short.
@@ -172,9 +179,10 @@ impl Exec {
         let mount = mount.as_os_str().as_bytes();
         // of the caller's environment only what asks for more in the log
         let env = std::env::var_os("RUST_LOG").map(|level| [b"RUST_LOG=", level.as_bytes()].concat());
+        let idle_exit = idle_exit();
         Ok(Self {
             path: text(b"/proc/self/exe")?,
-            argv: [&b"ownproc-run"[..], b"__serve", mount, b"--idle-exit", IDLE_EXIT.as_bytes()]
+            argv: [&b"ownproc-run"[..], b"__serve", mount, b"--idle-exit", idle_exit.as_bytes()]
                 .into_iter()
                 .map(text)
                 .collect::<io::Result<_>>()?,

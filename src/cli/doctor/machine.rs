@@ -39,11 +39,19 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// The oldest kernel that is supported: that of Debian 12. `tests/run oldest` boots it.
+const OLDEST: (u32, u32) = (6, 1);
+
 fn kernel(release: &str) -> Check {
     match version(release) {
         Some(version) if version < (5, 10) => {
-            Check::fail("kernel", format!("Linux {release}"), "ownproc needs 5.10 or newer")
+            Check::fail("kernel", format!("Linux {release}"), "ownproc supports Linux 6.1 and newer")
         }
+        Some(version) if version < OLDEST => Check::warn(
+            "kernel",
+            format!("Linux {release} is older than 6.1, the oldest that ownproc is tested on"),
+            "run a newer kernel: attach needs 5.12 at least",
+        ),
         Some(version) if version < (6, 9) => Check::warn(
             "kernel",
             format!(
@@ -180,6 +188,7 @@ mod tests {
         for (release, level) in [
             ("4.19.0", Level::Fail),
             ("5.10.0-30-amd64", Level::Warn),
+            ("6.0.19", Level::Warn),
             ("6.8.12", Level::Warn),
             ("6.9.0-rc1", Level::Ok),
             ("6.18.5+", Level::Ok),

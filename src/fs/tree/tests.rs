@@ -223,14 +223,21 @@ fn of(file: ProcFile) -> Place {
     Place { scope: Scope::Reader, node: Node::ProcFile(file) }
 }
 
+/// Fails the test on a kernel that accounts no pressure: it would show nothing.
+fn needs_pressure(tree: &Tree) {
+    let has = |wanted| tree.proc_files().any(|file| file == wanted);
+    assert!(
+        has(ProcFile::PressureCpu) && has(ProcFile::PressureIo),
+        "this test needs a kernel that accounts pressure (CONFIG_PSI, no psi=0)"
+    );
+}
+
 /// Where triggers are on, pressure files are written to and no other; where they are off none is, and poll is left to
 /// the kernel.
 #[test]
 fn p4_only_pressure_files_are_written_to() {
     let (on, off) = (with_triggers(Some(Triggers::start().unwrap())), tree());
-    if on.proc_files().all(|file| file != ProcFile::PressureCpu) {
-        return; // a kernel without
-    }
+    needs_pressure(&on);
     for flags in [libc::O_WRONLY, libc::O_RDWR] {
         assert_eq!(on.open(of(ProcFile::Meminfo), flags, own_tid(), 0), Err(Refusal(Errno::EACCES)));
         assert_eq!(off.open(of(ProcFile::PressureCpu), flags, own_tid(), 0), Err(Refusal(Errno::EACCES)));
@@ -250,9 +257,7 @@ fn p4_only_pressure_files_are_written_to() {
 #[test]
 fn p4_one_trigger_per_open_file() {
     let tree = with_triggers(Some(Triggers::start().unwrap()));
-    if tree.proc_files().all(|file| file != ProcFile::PressureIo) {
-        return;
-    }
+    needs_pressure(&tree);
     let open = || tree.open(of(ProcFile::PressureIo), libc::O_RDWR, own_tid(), 0).unwrap();
     let (first, second) = (open(), open());
     assert_eq!(tree.write(first, b"some", own_tid(), 0), Err(Refusal(Errno::EINVAL)));
@@ -278,9 +283,7 @@ fn p4_one_trigger_per_open_file() {
 #[test]
 fn p7_poll_of_files_without_a_trigger() {
     let tree = with_triggers(Some(Triggers::start().unwrap()));
-    if tree.proc_files().all(|file| file != ProcFile::PressureIo) {
-        return;
-    }
+    needs_pressure(&tree);
     let open = |file, flags| tree.open(of(file), flags, own_tid(), 0).unwrap();
     assert_eq!(tree.poll(open(ProcFile::Meminfo, libc::O_RDONLY), None), Ok(PollEvents::Ready));
     // as the kernel answers for its own
@@ -310,9 +313,7 @@ fn r7_triggers_are_set_again() {
         over(Some(Triggers::start().unwrap()), store)
     };
     let tree = serve();
-    if tree.proc_files().all(|file| file != ProcFile::PressureIo) {
-        return;
-    }
+    needs_pressure(&tree);
     let told = Arc::new(Mutex::new(Vec::new()));
     let notifier = |by: u64| -> crate::fs::triggers::Notify {
         let told = Arc::clone(&told);

@@ -4,8 +4,10 @@ use std::fmt;
 
 /// One case of the list.
 pub struct Case {
-    /// Unique, and stable: the executed names are compared between machines.
+    /// Unique; the lists of `select.rs` use it.
     pub name: &'static str,
+    /// Whether its subject depends on the cgroup version: such a case runs in the v2 machine for each change.
+    pub on_cgroups: bool,
     /// What the machine must have for the case to mean anything.
     pub needs: Needs,
     /// The case itself.

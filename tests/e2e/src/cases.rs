@@ -32,43 +32,58 @@ mod truth;
 use crate::case::Case;
 pub use live::again;
 
+/// Themes whose subject depends on the cgroup version: limits, usage, pressure, cgroup files, and who is in which cgroup.
+const OF_CGROUPS: &[&[Row]] = &[
+    memory::CASES,
+    pages::CASES,
+    truth::CASES,
+    cpu::CASES,
+    steal::CASES,
+    io::CASES,
+    pressure::CASES,
+    node::CASES,
+    live::CASES,
+    load::CASES,
+    policy::OF_CGROUPS,
+    time::OF_CGROUPS,
+    tree::OF_CGROUPS,
+    safety::OF_CGROUPS,
+    hostile::OF_CGROUPS,
+    lifecycle::OF_CGROUPS,
+    attach::OF_CGROUPS,
+    oci::OF_CGROUPS,
+    sysinfo::OF_CGROUPS,
+    cli::OF_CGROUPS,
+    clients::OF_CGROUPS,
+];
+
+/// All other themes: the life of the daemon, FUSE, mounts, namespaces, rights, time.
+const OTHERS: &[&[Row]] = &[
+    policy::CASES,
+    time::CASES,
+    clocks::CASES,
+    tree::CASES,
+    same_bytes::CASES,
+    hostless::CASES,
+    safety::CASES,
+    confine::CASES,
+    hostile::CASES,
+    lifecycle::CASES,
+    attach::CASES,
+    oci::CASES,
+    sysinfo::CASES,
+    survive::CASES,
+    stored::CASES,
+    doctor::CASES,
+    cli::CASES,
+    clients::CASES,
+];
+
 /// All cases, in the order in which they run.
 pub fn all() -> Vec<Case> {
-    let themes = [
-        memory::CASES,
-        pages::CASES,
-        truth::CASES,
-        cpu::CASES,
-        steal::CASES,
-        io::CASES,
-        pressure::CASES,
-        time::CASES,
-        clocks::CASES,
-        node::CASES,
-        live::CASES,
-        policy::CASES,
-        load::CASES,
-        tree::CASES,
-        same_bytes::CASES,
-        hostless::CASES,
-        safety::CASES,
-        confine::CASES,
-        hostile::CASES,
-        lifecycle::CASES,
-        attach::CASES,
-        oci::CASES,
-        sysinfo::CASES,
-        survive::CASES,
-        stored::CASES,
-        doctor::CASES,
-        cli::CASES,
-        clients::CASES,
-    ];
-    let mut all = Vec::new();
-    for theme in themes {
-        all.extend(theme.iter().map(|&(name, needs, run)| Case { name, needs, run }));
-    }
-    all
+    let case = |on_cgroups| move |&(name, needs, run): &Row| Case { name, on_cgroups, needs, run };
+    let of = |themes: &'static [&[Row]]| themes.iter().copied().flatten();
+    of(OF_CGROUPS).map(case(true)).chain(of(OTHERS).map(case(false))).collect()
 }
 
 /// A row of a theme: name, what the machine must have, the case.

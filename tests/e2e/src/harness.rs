@@ -5,43 +5,15 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::case::{Case, Doing, Failure, Needs, Outcome, check, fail};
+use crate::case::{Case, Doing, Failure, Needs, Outcome, check};
 use crate::daemon::Daemon;
+use crate::select::{self, Options};
 use crate::{cases, groups, programs};
 
 /// A case that takes longer than this hangs; software emulation is about seven times slower than the machine.
 const DEADLINE: Duration = Duration::from_secs(240);
-
-struct Options {
-    list: bool,
-    summary: Option<String>,
-    /// Which half of the cases that take turns; all where it is not said.
-    half: Option<usize>,
-    filters: Vec<String>,
-}
-
-fn options(words: &[&str]) -> Outcome<Options> {
-    let mut options = Options { list: false, summary: None, half: None, filters: Vec::new() };
-    let mut words = words.iter();
-    while let Some(&word) = words.next() {
-        match word {
-            "--list" => options.list = true,
-            "--json-summary" => {
-                options.summary = Some((*words.next().doing("--json-summary FILE")?).to_owned())
-            }
-            "--half" => {
-                options.half = Some(match words.next() {
-                    Some(&"0") => 0,
-                    Some(&"1") => 1,
-                    _ => fail!("--half 0|1"),
-                })
-            }
-            _ if word.starts_with('-') => fail!("unknown option {word}"),
-            filter => options.filters.push(filter.to_owned()),
-        }
-    }
-    Ok(options)
-}
+/// How many of the slowest cases are named at the end.
+const SLOWEST: usize = 10;
 
 /// Runs the selected cases and prints one line for each and a closing line.
 pub fn main(words: &[&str]) -> ExitCode {
@@ -56,78 +28,85 @@ pub fn main(words: &[&str]) -> ExitCode {
 }
 
 fn select_and_run(words: &[&str]) -> Outcome<bool> {
-    let options = options(words)?;
+    let options = Options::parse(words)?;
     let all = cases::all();
-    let chosen: Vec<&Case> = all
-        .iter()
-        .filter(|case| {
-            options.filters.is_empty() || options.filters.iter().any(|f| case.name.contains(f.as_str()))
-        })
-        .collect();
+    let chosen = options.choose(&all)?;
     if options.list {
         chosen.iter().for_each(|case| println!("{}", case.name));
         return Ok(true);
     }
-    check!(!chosen.is_empty(), "no case matches {:?}", options.filters);
+    check!(!chosen.is_empty(), "no case is chosen by {words:?}");
     check!(nix::unistd::geteuid().is_root(), "must run as root: containers and cgroups are made");
     programs::require()?;
-    let listed = crate::compare::listed(&all)?;
-    let others = match options.half {
-        Some(half) => crate::compare::of_the_other_half(&all, half)?,
-        None => Default::default(),
-    };
-
     own_mount_namespace()?;
     // The cases inherit the mount point; without the daemon nothing can be shown, so a failure here is an error.
     let daemon = Daemon::start_shared()?;
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("OWNPROC_MOUNT", daemon.mount()) };
-    let (mut passed, mut failed, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let mut results = Results::default();
     for case in chosen {
-        if others.contains(case.name) {
-            println!("left out {}: it is of the other half of in-turn.tsv", case.name);
-            left_out.push(case.name);
-            continue;
-        }
-        match lacking(case.needs)? {
-            Some(what) if listed.contains_key(case.name) => {
-                println!("left out {}: {what}", case.name);
-                left_out.push(case.name);
-                continue;
-            }
-            Some(what) => {
-                println!("FAILED {}: {what}, and only-in-vm.tsv does not list it", case.name);
-                failed.push(case.name);
-                continue;
-            }
-            None => {}
-        }
+        results.run(case)?;
+    }
+    results.count("shared_daemon_stops", Duration::ZERO, daemon.stop())?;
+    Ok(results.close())
+}
+
+/// What the cases of a run came to.
+#[derive(Default)]
+struct Results {
+    passed: usize,
+    failed: usize,
+    left_out: usize,
+    times: Vec<(Duration, &'static str)>,
+}
+
+impl Results {
+    /// Runs one case, or says why this machine cannot.
+    fn run(&mut self, case: &Case) -> Outcome {
         let began = Instant::now();
-        match run_apart(case.name) {
+        let outcome = match lacking(case.needs)? {
+            None => run_apart(case.name),
+            Some(what) if select::may_be_left_out(case.name).is_some() && !in_test_machine() => {
+                println!("left out {}: {what}", case.name);
+                self.left_out += 1;
+                return Ok(());
+            }
+            Some(what) => Err(Failure(format!("{what}, and nothing allows it to be left out here"))),
+        };
+        self.count(case.name, began.elapsed(), outcome)
+    }
+
+    /// Prints one line and counts the outcome.
+    fn count(&mut self, name: &'static str, time: Duration, outcome: Outcome) -> Outcome {
+        match outcome {
             Ok(()) => {
-                println!("ok {} ({:.1} s)", case.name, began.elapsed().as_secs_f64());
-                passed.push(case.name);
+                println!("ok {name} ({:.1} s)", time.as_secs_f64());
+                self.passed += 1;
             }
             Err(why) => {
-                println!("FAILED {}: {}", case.name, why.0.trim().replace('\n', "\n    "));
-                failed.push(case.name);
+                println!("FAILED {name}: {}", why.0.trim().replace('\n', "\n    "));
+                self.failed += 1;
             }
         }
-        std::io::stdout().flush()?;
+        self.times.push((time, name));
+        Ok(std::io::stdout().flush()?)
     }
-    if let Err(why) = daemon.stop() {
-        println!("FAILED shared_daemon_stops: {why}");
-        failed.push("shared_daemon_stops");
-    } else {
-        println!("ok shared_daemon_stops");
-        passed.push("shared_daemon_stops");
+
+    /// Prints the slowest cases and the closing line; whether none failed.
+    fn close(mut self) -> bool {
+        self.times.sort_unstable_by(|a, b| b.cmp(a));
+        println!("the slowest cases:");
+        for (time, name) in self.times.iter().take(SLOWEST) {
+            println!("{:8.1} s  {name}", time.as_secs_f64());
+        }
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.left_out);
+        self.failed == 0
     }
-    if let Some(file) = options.summary {
-        let summary = serde_json::json!({ "passed": passed, "failed": failed, "left_out": left_out, "half": options.half });
-        std::fs::write(&file, format!("{summary}\n")).doing(&file)?;
-    }
-    println!("{} passed, {} failed", passed.len(), failed.len());
-    Ok(failed.is_empty())
+}
+
+/// Whether this is the virtual machine of `tests/vm`, which has everything that a case may need.
+fn in_test_machine() -> bool {
+    std::path::Path::new("/run/vm").is_dir()
 }
 
 /// Moves this process and all cases to a mount namespace of their own: what they mount stays among them, and namespaces
@@ -156,8 +135,7 @@ fn lacking(needs: Needs) -> Outcome<Option<String>> {
             let have = crate::parse::cpu_list(&have)?.len();
             (have < wanted).then(|| format!("needs {wanted} NUMA nodes, this machine has {have}"))
         }
-        Needs::OwnMachine => (!std::path::Path::new("/run/vm").is_dir())
-            .then(|| "needs a machine of the tests' own".to_owned()),
+        Needs::OwnMachine => (!in_test_machine()).then(|| "needs a machine of the tests' own".to_owned()),
         Needs::Swap => (crate::parse::host_meminfo()?.get("SwapTotal") == 0).then(|| "needs swap".to_owned()),
         Needs::V2 => (!groups::Hierarchies::find()?.is_pure_v2()).then(|| "needs cgroup v2 alone".to_owned()),
     })

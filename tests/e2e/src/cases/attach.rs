@@ -18,18 +18,23 @@ use crate::output::Output;
 use crate::parse::{Meminfo, host_meminfo};
 use crate::shell::{Shell, in_group};
 
+/// Cases whose subject depends on the cgroup version.
+pub const OF_CGROUPS: &[Row] = &[
+    ("attach_targets", Nothing, targets),
+    ("attach_runc", Nothing, runtimes::runc),
+    ("attach_podman", Nothing, runtimes::podman),
+];
+
+/// All others.
 pub const CASES: &[Row] = &[
     ("attach_unshare_and_detach", Nothing, unshare_and_detach),
     ("attach_user_namespace", Nothing, user_namespace),
-    ("attach_targets", Nothing, targets),
     ("attach_registered_container", Nothing, registered),
     ("attach_all", OwnMachine, all),
     ("attach_what_others_mounted", Nothing, what_others_mounted),
     ("attach_without_sys", Nothing, without_sys),
     ("attach_names_the_cost_of_uptime", Nothing, cost_of_uptime),
     ("attach_without_a_daemon", Nothing, without_a_daemon),
-    ("attach_runc", Nothing, runtimes::runc),
-    ("attach_podman", Nothing, runtimes::podman),
     ("attach_proc_is_a_link", Nothing, hostile::link),
     ("attach_proc_is_a_tmpfs", Nothing, hostile::tmpfs),
     ("attach_proc_is_a_part_of_procfs", Nothing, hostile::part),
@@ -320,9 +325,7 @@ fn what_others_mounted() -> Outcome {
         "attached",
         "a file below a read-only /proc/sys"
     );
-    if Path::new("/proc/pressure").exists() {
-        check_eq!(state(&document, "/proc/pressure/cpu")?, "masked", "a file below a masked directory");
-    }
+    check_eq!(state(&document, "/proc/pressure/cpu")?, "masked", "a file below a masked directory");
     check_eq!(foreign.total()?, 7, "somebody else's file");
     check!(foreign.shell.read("loadavg")?.split(' ').count() == 5, "a file that was attached");
     let (document, output) = json(&["attach", "--replace", &foreign.target()])?;

@@ -21,16 +21,21 @@ use self::table::{Container, Program};
 use super::Row;
 use crate::case::Needs::{Cpus, Nothing};
 
-pub const CASES: &[Row] = &[
+/// Cases whose subject depends on the cgroup version.
+pub const OF_CGROUPS: &[Row] = &[
     ("clients_memory", Nothing, || run(memory::PROGRAMS, Container::Quota)),
     ("clients_cpus_under_a_quota", Cpus(2), || run(cpus::PROGRAMS, Container::Quota)),
     ("clients_cpus_with_a_cpuset", Cpus(2), || run(cpus::PROGRAMS, Container::Cpuset)),
     ("clients_runtimes_under_a_quota", Cpus(2), || run(runtimes::PROGRAMS, Container::Quota)),
+    ("clients_devices", Nothing, || run(devices::PROGRAMS, Container::Quota)),
+];
+
+/// All others.
+pub const CASES: &[Row] = &[
     ("clients_runtimes_with_a_cpuset", Cpus(2), || run(runtimes::PROGRAMS, Container::Cpuset)),
     ("clients_monitors_under_a_quota", Cpus(2), || run(monitors::PROGRAMS, Container::Quota)),
     ("clients_monitors_with_a_cpuset", Cpus(2), || run(monitors::PROGRAMS, Container::Cpuset)),
     ("clients_monitors_with_cpus_numbered_from_0", Cpus(2), || run(monitors::PROGRAMS, Container::Compact)),
-    ("clients_devices", Nothing, || run(devices::PROGRAMS, Container::Quota)),
     ("clients_load_and_time", Nothing, time::run_beside_a_waiting_host),
 ];
 

@@ -121,7 +121,7 @@ fn stat_over_changes() -> Outcome {
 
 /// A short run of `soak counters`.
 fn counters_never_go_down() -> Outcome {
-    let report = crate::soak::counters(std::time::Duration::from_secs(15), u64::from(std::process::id()))?;
+    let report = crate::soak::counters(std::time::Duration::from_secs(8), u64::from(std::process::id()))?;
     eprintln!("{report}");
     Ok(())
 }

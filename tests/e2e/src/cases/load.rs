@@ -12,7 +12,7 @@ use crate::programs::OWN_INSIDE;
 use crate::shell::{Shell, launched};
 
 pub const CASES: &[Row] = &[
-    ("load_two_burners_for_a_minute", Nothing, two_burners),
+    ("load_rises_with_two_burners", Nothing, two_burners),
     ("load_first_read_knows_the_past", Nothing, first_read),
     ("load_counts_its_tasks", Nothing, counts_its_tasks),
     ("load_of_a_group_and_of_the_host", Nothing, group_and_host),
@@ -49,10 +49,10 @@ fn two_burners() -> Outcome {
     let mut shell = Shell::launch(&[])?;
     check_in!(loadavg(&mut neighbour)?[0], 0.0..=0.6, "1-minute average of a new container");
     let seed = loadavg(&mut shell)?;
-    shell.run(&format!("{OWN_INSIDE} tool burn --threads 2 --seconds 100 >/dev/null 2>&1 &"))?;
+    shell.run(&format!("{OWN_INSIDE} tool burn --threads 2 --seconds 70 >/dev/null 2>&1 &"))?;
     let began = Instant::now();
     let mut last = seed;
-    while began.elapsed() < Duration::from_secs(70) {
+    while began.elapsed() < Duration::from_secs(40) {
         std::thread::sleep(Duration::from_secs(10));
         let now = from_outside(&shell)?.0;
         check!(now[0] >= last[0] && now[0] <= 2.5, "rises steadily: {last:?} {now:?}");
@@ -90,7 +90,7 @@ fn two_burners() -> Outcome {
 fn first_read() -> Outcome {
     let mut shell = Shell::launch(&[])?;
     let mut idle = Shell::launch(&[])?;
-    shell.run(&format!("{OWN_INSIDE} tool burn --threads 2 --seconds 20 >/dev/null"))?;
+    shell.run(&format!("{OWN_INSIDE} tool burn --threads 2 --seconds 10 >/dev/null"))?;
     let up: f64 = shell.read("uptime")?.split(' ').next().unwrap_or_default().parse()?;
     let used = Group::of_container(shell.name())?.cpu_usec()? as f64 / 1e6;
     let found = from_outside(&shell)?.0;

@@ -24,7 +24,8 @@ use crate::output::{Output, run};
 use crate::parse::Meminfo;
 use crate::programs::ownproc_run;
 
-pub const CASES: &[Row] = &[
+/// Cases whose subject depends on the cgroup version.
+pub const OF_CGROUPS: &[Row] = &[
     ("oci_life_of_a_container", Nothing, life),
     ("oci_parents_go_with_the_last_container", Nothing, parents),
     ("oci_run_shows_its_own_files", Nothing, own_files),
@@ -32,15 +33,27 @@ pub const CASES: &[Row] = &[
     ("oci_update_is_seen_inside", Nothing, update),
     ("oci_user_namespace", Nothing, user_namespace),
     ("oci_devices_and_seccomp", Nothing, devices_and_seccomp),
-    ("oci_hooks", Nothing, hooks),
     ("oci_maker_killed_at_any_moment", Nothing, many::launchers_killed),
+    ("oci_launched_under_the_other_commands", Nothing, launched::life),
+    ("oci_launched_user_devices_tmpfs", Nothing, launched::user_devices_tmpfs),
+    ("oci_huge_pages", V2, fields::huge_pages),
+    ("oci_process_settings", Cpus(2), fields::process_settings),
+    ("oci_cpuset_partition", V2, fields::partition),
+    ("oci_events", Nothing, fields::events),
+    ("oci_podman", Nothing, podman::podman),
+    ("oci_podman_pods", Nothing, podman::pods),
+    ("oci_containerd", Nothing, engines::containerd),
+    ("oci_docker", Nothing, engines::docker),
+];
+
+/// All others.
+pub const CASES: &[Row] = &[
+    ("oci_hooks", Nothing, hooks),
     ("oci_many", Nothing, many::many),
     ("oci_bad_configurations", Nothing, bad::configurations),
     ("oci_hostile_roots", Nothing, bad::roots),
-    ("oci_launched_under_the_other_commands", Nothing, launched::life),
     ("oci_launched_goes_by_itself", Nothing, launched::goes_by_itself),
     ("oci_launched_with_a_terminal", Nothing, launched::terminal),
-    ("oci_launched_user_devices_tmpfs", Nothing, launched::user_devices_tmpfs),
     ("oci_ns", Nothing, fields::ns),
     ("oci_joining", Nothing, fields::joining),
     ("oci_mounts_owners", Nothing, mounts::owners),
@@ -48,12 +61,8 @@ pub const CASES: &[Row] = &[
     ("oci_mounts_whole_trees", Nothing, mounts::trees),
     ("oci_mounts_propagation", Nothing, mounts::propagation),
     ("oci_without_pivot", Nothing, mounts::without_pivot),
-    ("oci_huge_pages", V2, fields::huge_pages),
-    ("oci_process_settings", Cpus(2), fields::process_settings),
-    ("oci_cpuset_partition", V2, fields::partition),
     ("oci_rootless", Nothing, rootless::life),
     ("oci_rootless_refused", Nothing, rootless::refused),
-    ("oci_events", Nothing, fields::events),
     ("oci_cve_2019_5736", Nothing, cve::cve_2019_5736),
     ("oci_cve_2019_16884", Nothing, cve::cve_2019_16884),
     ("oci_cve_2021_30465", Nothing, cve::cve_2021_30465),
@@ -62,10 +71,6 @@ pub const CASES: &[Row] = &[
     ("oci_cve_2025_31133", Nothing, cve::cve_2025_31133),
     ("oci_cve_2025_52565", Nothing, cve::cve_2025_52565),
     ("oci_cve_2025_52881", Nothing, cve::cve_2025_52881),
-    ("oci_podman", Nothing, podman::podman),
-    ("oci_podman_pods", Nothing, podman::pods),
-    ("oci_containerd", Nothing, engines::containerd),
-    ("oci_docker", Nothing, engines::docker),
 ];
 
 /// A bundle with its configuration, and a place for states of its own.

@@ -7,21 +7,26 @@ use crate::groups::Group;
 use crate::programs::OWN_INSIDE;
 use crate::shell::{Shell, launch, launched};
 
-pub const CASES: &[Row] = &[
+/// Cases whose subject depends on the cgroup version.
+pub const OF_CGROUPS: &[Row] = &[
     ("safety_no_device_nodes", Nothing, mknod),
     ("safety_root_disk_cannot_be_opened", Nothing, root_disk),
+    ("safety_cgroup_tree_is_read_only", Nothing, cgroup_tree),
+    ("safety_memory_limit_holds", Nothing, memory_limit),
+    ("safety_pids_limit_holds", Nothing, pids_limit),
+];
+
+/// All others.
+pub const CASES: &[Row] = &[
     ("safety_virtual_files_cannot_be_unmounted", Nothing, umount),
     ("safety_kernel_settings_are_read_only", Nothing, kernel_settings),
     ("safety_masked_paths_are_empty", Nothing, masked),
     ("safety_capabilities", Nothing, capabilities),
-    ("safety_cgroup_tree_is_read_only", Nothing, cgroup_tree),
     ("safety_no_descriptor_is_inherited", Nothing, descriptors),
     ("safety_namespaces_are_its_own", Nothing, namespaces),
     ("safety_network_none_has_loopback_alone", Nothing, network),
     ("safety_host_processes_are_out_of_sight", Nothing, processes),
     ("safety_hosts_files_stay_as_they_are", Nothing, host_files),
-    ("safety_memory_limit_holds", Nothing, memory_limit),
-    ("safety_pids_limit_holds", Nothing, pids_limit),
     ("safety_launcher_binary_is_read_only", Nothing, launcher_binary),
     ("safety_no_user_namespaces", Nothing, user_namespaces),
     ("safety_locks_are_hidden", Nothing, locks),

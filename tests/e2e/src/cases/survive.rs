@@ -57,7 +57,7 @@ fn hangs() -> Outcome {
 }
 
 fn panics() -> Outcome {
-    plan(5, Mode::Panic)
+    plan(3, Mode::Panic)
 }
 
 fn memory() -> Outcome {
@@ -65,7 +65,7 @@ fn memory() -> Outcome {
 }
 
 fn upgrades() -> Outcome {
-    plan(5, Mode::Upgrade)
+    plan(3, Mode::Upgrade)
 }
 
 fn upgrades_without_resend() -> Outcome {
@@ -74,7 +74,7 @@ fn upgrades_without_resend() -> Outcome {
 }
 
 fn a_crowd() -> Outcome {
-    let (time, seed) = (Duration::from_secs(90), u64::from(std::process::id()));
+    let (time, seed) = (Duration::from_secs(45), u64::from(std::process::id()));
     crowd_of(&crowd::Plan { time, containers: 20, seed })
 }
 

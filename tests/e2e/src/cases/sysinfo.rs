@@ -20,10 +20,16 @@ use crate::parse::{Meminfo, host_meminfo, uptime};
 use crate::soak::serve_for;
 use crate::soak::workers::{Workers, signal};
 
-pub const CASES: &[Row] = &[
-    ("sysinfo_busybox", Nothing, busybox),
+/// Cases whose subject depends on the cgroup version.
+pub const OF_CGROUPS: &[Row] = &[
     ("sysinfo_is_what_the_files_say", Nothing, as_the_files),
     ("sysinfo_changed_limits_show", Nothing, changed_limits),
+    ("sysinfo_of_runc", Nothing, runc),
+];
+
+/// All others.
+pub const CASES: &[Row] = &[
+    ("sysinfo_busybox", Nothing, busybox),
     ("sysinfo_of_exec", Nothing, exec),
     ("sysinfo_left_to_the_kernel", Nothing, left_to_the_kernel),
     ("sysinfo_profiles", Nothing, profiles),
@@ -31,7 +37,6 @@ pub const CASES: &[Row] = &[
     ("sysinfo_crowd_and_neighbour", Nothing, crowd),
     ("sysinfo_survives_workers", Nothing, survives),
     ("sysinfo_ends_with_its_container", Nothing, ends),
-    ("sysinfo_of_runc", Nothing, runc),
     ("sysinfo_after_the_daemon", Nothing, after_the_daemon),
 ];
 

@@ -14,19 +14,24 @@ use crate::parse::Meminfo;
 use crate::programs;
 use crate::shell::{Shell, new_name};
 
+/// Cases whose subject depends on the cgroup version.
+pub const OF_CGROUPS: &[Row] = &[
+    ("tree_other_container_is_refused", Nothing, other_container),
+    ("tree_nested_container_sees_its_own_limits", Nothing, nested),
+    ("tree_group_removed_between_open_and_read", Nothing, removed_group),
+    ("tree_container_gone_between_open_and_read", Nothing, gone_container),
+];
+
+/// All others.
 pub const CASES: &[Row] = &[
     ("tree_registered_view_is_readable_from_the_host", Nothing, readable_from_the_host),
     ("tree_host_reader_sees_the_host", Nothing, host_reader),
     ("tree_reader_without_rights", Nothing, reader_without_rights),
     ("tree_reader_with_more_rights_than_the_daemon", Nothing, reader_with_more_rights),
-    ("tree_other_container_is_refused", Nothing, other_container),
-    ("tree_nested_container_sees_its_own_limits", Nothing, nested),
     ("tree_lookup_does_not_depend_on_the_reader", Nothing, lookup),
     ("tree_inodes_survive_a_restart", Nothing, inodes),
     ("tree_attributes", Nothing, attributes),
     ("tree_writes_are_refused", Nothing, writes),
-    ("tree_group_removed_between_open_and_read", Nothing, removed_group),
-    ("tree_container_gone_between_open_and_read", Nothing, gone_container),
 ];
 
 /// All files below a directory of the mount, sorted.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,8 +31,14 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// Each container lives so many seconds.
-const LIFE: std::ops::Range<u64> = 20..100;
+impl Plan {
+    /// How many seconds a container lives: in a short run less, so that many come and go.
+    fn lives(&self) -> Range<u64> {
+        let longest = self.time.as_secs().clamp(10, 100);
+        longest / 5..longest
+    }
+}
+
 /// One of so many is registered; the others are groups that nobody has told of.
 const REGISTERED: u64 = 4;
 
@@ -70,7 +77,7 @@ pub fn run(daemon: &Daemon, plan: &Plan) -> Outcome<String> {
                 break;
             }
             come += 1;
-            all.push(visitor(come, &mut random)?);
+            all.push(visitor(come, plan.lives(), &mut random)?);
         }
         if ending {
             all.iter_mut().try_for_each(|visitor: &mut Visitor| visitor.leave())?;
@@ -120,9 +127,9 @@ pub fn run(daemon: &Daemon, plan: &Plan) -> Outcome<String> {
     Ok(report)
 }
 
-fn visitor(number: u64, random: &mut Random) -> Outcome<Visitor> {
+fn visitor(number: u64, lives: Range<u64>, random: &mut Random) -> Outcome<Visitor> {
     let mib = 64 + random.below(192);
-    let life = LIFE.start + random.below(LIFE.end - LIFE.start);
+    let life = lives.start + random.below(lives.end - lives.start);
     let cpus = std::thread::available_parallelism()?.get();
     let words = |dir: &Path| -> Vec<String> {
         let dir = dir.display().to_string();
