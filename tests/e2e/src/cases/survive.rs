@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::Row;
 use crate::case::Needs::{Nothing, OwnMachine};
-use crate::case::{Outcome, check, check_eq};
+use crate::case::{Outcome, check, check_eq, check_in};
 use crate::daemon::{self, Daemon};
 use crate::parse::{Meminfo, host_meminfo};
 use crate::programs;
@@ -132,7 +132,7 @@ impl Poisoned<'_> {
     }
 }
 
-/// A request that ends two workers is answered plainly by the third, and nobody else is harmed.
+/// A request that ends two workers gets the fallback answer of the third, and nobody else is harmed.
 fn twice_and_no_more(what: &str) -> Outcome {
     with_poison(|it| {
         it.rule(what)?;
@@ -147,6 +147,12 @@ fn twice_and_no_more(what: &str) -> Outcome {
         let text = it.taste()?;
         check!(text.starts_with("Filename"), "the poison read as {text:?}");
         let after = it.workers.info()?;
+        if !after.resend {
+            // Before Linux 6.9 every try of the reader is a new request. Then the limit of crashes in a row ends it.
+            check_in!(after.deaths - before.deaths, 3..=6, "deaths by one request ({after:?})");
+            check!(after.degraded, "the fallback worker answers ({after:?})");
+            return Ok(());
+        }
         check_eq!(after.deaths - before.deaths, 2, "deaths by one request ({after:?})");
         check_eq!(after.plain_answers - before.plain_answers, 1, "plain answers ({after:?})");
         check!(!after.degraded, "two crashes are no reason to serve the host's files");
