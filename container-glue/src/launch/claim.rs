@@ -1,6 +1,7 @@
 //! Names, CPUs and groups of a launch, under the lock that the levels above all groups have.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ownproc::cgroup::Controller;
 use ownproc::model::CpuSet;
@@ -13,6 +14,9 @@ use crate::oci::{OciError, stop};
 use crate::pins;
 use crate::preflight::read_set;
 use crate::spec::{Limits, Spec};
+
+/// How long the child of a killed launcher may take to end. Until then it has a copy of the launcher's lock.
+const DYING: Duration = Duration::from_secs(2);
 
 /// What a launch has before anything of its container is there.
 #[derive(Debug)]
@@ -78,14 +82,27 @@ pub fn claim(
 /// What a launcher or a maker of this name left that was killed.
 fn clear_name(store: &Store, levels: &Levels, spec: &Spec) -> Result<(), LaunchError> {
     let taken = || LaunchError::Taken(spec.name.clone());
-    let Ok(entry) = store.try_entry(spec.name.as_str()) else {
-        return Err(taken());
-    };
+    let entry = entry_of_the_dead(store, spec.name.as_str())?.ok_or_else(taken)?;
     match (entry.launched(), entry.read()) {
         (Some(launched), _) if launched.is_alive() => Err(taken()),
         (Some(launched), Ok(record)) if launched.detached && record.pid != 0 => Err(taken()),
         (None, Ok(_)) => Err(taken()),
         _ => Ok(stop::sweep(store, levels, entry)?),
+    }
+}
+
+/// A name's directory, unless somebody who lives works on it.
+fn entry_of_the_dead(store: &Store, name: &str) -> Result<Option<Entry>, LaunchError> {
+    let until = Instant::now() + DYING;
+    loop {
+        if let Ok(entry) = store.try_entry(name) {
+            return Ok(Some(entry));
+        }
+        let launcher = store.launched()?.into_iter().find(|(id, _)| id == name);
+        if launcher.is_none_or(|(_, launched)| launched.is_alive()) || Instant::now() >= until {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
