@@ -108,6 +108,7 @@ impl Daemon {
             policies,
             pidfd: init,
             groups: groups.iter().map(AsFd::as_fd).collect(),
+            replaces: false,
         };
         let until = Instant::now() + LAST_BREATH;
         loop {
@@ -121,13 +122,31 @@ impl Daemon {
         }
     }
 
+    /// Another process stands for the registered container from now on.
+    pub fn replace(
+        &mut self,
+        name: &ContainerName,
+        init: BorrowedFd<'_>,
+        groups: &[OwnedFd],
+    ) -> Result<(), DaemonError> {
+        let registration = Registration {
+            name: name.clone(),
+            policies: PolicyChoices::default(),
+            pidfd: init,
+            groups: groups.iter().map(AsFd::as_fd).collect(),
+            replaces: true,
+        };
+        self.client.register(registration).map(drop).map_err(|source| self.explain(source))
+    }
+
     fn explain(&self, source: ControlError) -> DaemonError {
         let hello = self.client.hello();
         match source.refusal() {
             Some(RefusalKind::Busy) => DaemonError::Ending,
             _ if matches!(source, ControlError::NotRunning { .. }) => DaemonError::Ending,
             // these say all that there is to say
-            Some(RefusalKind::NameTaken | RefusalKind::NotAllowed) => source.into(),
+            Some(RefusalKind::NotAllowed) => source.into(),
+            Some(RefusalKind::NameTaken) if hello.build == build_id() => source.into(),
             _ if hello.build != build_id() => DaemonError::OtherBuild { pid: hello.pid, source },
             _ => source.into(),
         }

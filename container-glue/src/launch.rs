@@ -25,7 +25,7 @@ use crate::oci::store::Store;
 use crate::oci::tree::Sources;
 use crate::preflight::{self, PreflightError};
 use crate::spec::Spec;
-use crate::supervise::{self, Signals};
+use crate::supervise::{self, Signals, Until};
 
 /// Why there is no container.
 #[derive(Debug, thiserror::Error)]
@@ -187,28 +187,31 @@ fn follow(
         signals
             .catch_up(init.as_fd())
             .map_err(|source| OciError::System { what: "pass on a signal".into(), source })?;
-        Ok((create::begin(&entry, &record), init))
+        let connection = create::connect(&entry, &record)?;
+        // under the lock: nobody starts a process beside process 1 before that has given up its rights
+        Ok((create::hear(signals, connection, &record)?, init))
     });
     drop(entry); // from here on others may look at it and signal it
     let code = match started {
-        Ok((Ok(()), init)) if spec.detached => {
+        Ok((Until::Stopped(signal), _)) => Ok(supervise::code_of_signal(signal)),
+        Ok((Until::Done(Ok(())), init)) if spec.detached => {
             println!("{}", spec.name);
             if spec.remove {
                 remove_later(&store, &spec.name, &init, signals)?;
             }
             return Ok(0);
         }
-        Ok((Ok(()), init)) => match relay {
+        Ok((Until::Done(Ok(())), init)) => match relay {
             Some(relay) => relay.run(init.as_fd(), signals),
             None => signals.supervise(init.as_fd()),
         }
         .map_err(system("wait for the container")),
         // process 1 ends with the code that the command's failure has
-        Ok((Err(OciError::Setup(said)), init)) => {
+        Ok((Until::Done(Err(OciError::Setup(said))), init)) => {
             eprintln!("ownproc-run: {said}");
             supervise::exit_code(init.as_fd()).map_err(system("wait for the container"))
         }
-        Ok((Err(error), _)) | Err(error) => Err(error.into()),
+        Ok((Until::Done(Err(error)), _)) | Err(error) => Err(error.into()),
     };
     let taken = create::end(&store, spec.name.as_str());
     if let Some(terminal) = terminal {

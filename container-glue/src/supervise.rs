@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -14,6 +16,21 @@ pub const FORWARDED: &[Signal] =
 
 /// Mark on the signals that the launcher sends to init, in `si_value` with SI_QUEUE.
 pub const FROM_LAUNCHER: usize = 0x6f77_6e70;
+
+/// Signals that end the launcher while it waits for a container to be made or a process to begin.
+const STOPPING: &[Signal] = &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
+/// How long work that is about to end may take to do so when a signal has come.
+const LAST_STEP: Duration = Duration::from_millis(50);
+
+/// How a wait ended.
+#[derive(Debug)]
+pub enum Until<T> {
+    /// With a result.
+    Done(T),
+    /// By a signal to this process.
+    Stopped(Signal),
+}
 
 /// The launcher's signals, from before the container exists until the launcher ends.
 #[derive(Debug)]
@@ -93,6 +110,49 @@ impl Signals {
         }
     }
 
+    /// Does `work` on a thread of its own, and gives it up when a signal comes that ends programs. It may wait for what a
+    /// container controls. The thread is left behind then: this process is to end.
+    pub fn until_stopped<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<Until<T>> {
+        let stopping: SigSet = STOPPING.iter().copied().filter(|signal| !is_ignored(*signal)).collect();
+        let stopping = SignalFd::with_flags(&stopping, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let (ended, end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        let thread = std::thread::Builder::new().spawn(move || {
+            let result = work();
+            drop(end);
+            result
+        })?;
+        let interest = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        loop {
+            let mut fds = [interest(ended.as_fd()), interest(stopping.as_fd())];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let mut ready = fds.map(|fd| fd.any().unwrap_or(true));
+            if ready[1] && !ready[0] {
+                let mut last = [interest(ended.as_fd())];
+                let patience = PollTimeout::try_from(LAST_STEP).unwrap_or(PollTimeout::ZERO);
+                ready[0] = poll(&mut last, patience).is_ok_and(|ready| ready > 0);
+            }
+            if ready[0] {
+                // a signal that has come is the process's
+                return match thread.join() {
+                    Ok(result) => Ok(Until::Done(result)),
+                    Err(_) => Err(io::Error::other("a thread of this program failed")),
+                };
+            }
+            if ready[1]
+                && let Some(info) = stopping.read_signal()?
+                && let Ok(signal) = Signal::try_from(i32::try_from(info.ssi_signo).unwrap_or(0))
+            {
+                return Ok(Until::Stopped(signal));
+            }
+        }
+    }
+
     /// Passes on what has come. What the terminal sent (SI_KERNEL) the command has got itself.
     fn forward(&self, init: BorrowedFd<'_>) -> io::Result<()> {
         while let Some(info) = self.fd.read_signal()? {
@@ -121,6 +181,11 @@ fn send(init: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let error = io::Error::last_os_error();
     // ESRCH: it has ended meanwhile
     if result == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+}
+
+/// The exit code of a program that a signal ended.
+pub fn code_of_signal(signal: Signal) -> u8 {
+    u8::try_from(128 + signal as i32).unwrap_or(255)
 }
 
 /// Reaps init.

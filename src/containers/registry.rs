@@ -151,7 +151,7 @@ impl Registry {
             .watch
             .start(move |key| {
                 if let (Some(registry), Ok(slot)) = (weak.upgrade(), u32::try_from(key)) {
-                    registry.remove_slot(slot);
+                    registry.remove_ended(slot);
                 }
             })
             .map_err(io)?;
@@ -217,6 +217,27 @@ impl Registry {
             let _ = self.state.remove(&entry.name); // the first error is the one to tell
             return Err(io(error));
         }
+        Ok(entry)
+    }
+
+    /// Another process stands for a registered container from now on; what was given out under its slot stays right.
+    /// For containers that one process sets up and another one runs.
+    pub fn replace(
+        &self,
+        name: &ContainerName,
+        pidfd: OwnedFd,
+        groups: Vec<OwnedFd>,
+    ) -> Result<Arc<Entry>, RegistryError> {
+        let _order = self.changes.lock();
+        let before = self.by_name(name).ok_or_else(|| RegistryError::NoSuchContainer(name.clone()))?;
+        let choices = before.choices();
+        let mut entry = self.entry(name.clone(), before.slot, choices, pidfd, groups)?;
+        entry.policies = Arc::clone(&before.policies);
+        let entry = Arc::new(entry);
+        let io = |source: std::io::Error| RegistryError::Io { path: self.state.dir().to_owned(), source };
+        entry.record(choices).and_then(|record| self.state.save(&record)).map_err(io)?;
+        self.insert(&entry).map_err(io)?;
+        self.watch.remove(before.pidfd.as_fd());
         Ok(entry)
     }
 
@@ -410,6 +431,13 @@ impl Registry {
     fn remove_if_ended(&self, name: &ContainerName) {
         if let Some(entry) = self.by_name(name).filter(|entry| super::pidfd::ended(entry.pidfd.as_fd())) {
             self.remove_slot(entry.slot);
+        }
+    }
+
+    /// A process of this slot has ended: of the one that stands for it, or of one before.
+    fn remove_ended(&self, slot: u32) {
+        if self.by_slot(slot).is_some_and(|entry| super::pidfd::ended(entry.pidfd.as_fd())) {
+            self.remove_slot(slot);
         }
     }
 

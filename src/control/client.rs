@@ -88,6 +88,8 @@ pub struct Registration<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// One open directory per cgroup hierarchy; the init must be in each of these groups.
     pub groups: Vec<BorrowedFd<'a>>,
+    /// The container is registered, and this process stands for it from now on. Its policies stay.
+    pub replaces: bool,
 }
 
 /// A daemon that answered. It holds no connection: each request makes its own, so that a client that lives as
@@ -118,7 +120,11 @@ impl Client {
 
     /// Registers a container.
     pub fn register(&self, registration: Registration<'_>) -> Result<Registered, ControlError> {
-        let request = Request::Register { name: registration.name, policies: registration.policies };
+        let request = Request::Register {
+            name: registration.name,
+            policies: registration.policies,
+            replaces: registration.replaces,
+        };
         let mut fds = vec![registration.pidfd];
         fds.extend(registration.groups);
         match self.ask(&request, &fds)? {

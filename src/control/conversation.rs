@@ -104,7 +104,7 @@ impl Service {
         let handler = &*self.handler;
         Ok(match request {
             Request::Hello => Answer::Reply(Reply::Done),
-            Request::Register { name, policies } => {
+            Request::Register { name, policies, replaces } => {
                 let mut fds = fds.into_iter();
                 let pidfd = fds.next().ok_or_else(|| {
                     Refusal::new(
@@ -112,7 +112,7 @@ impl Service {
                         "a registration needs a pidfd and the group directories",
                     )
                 })?;
-                let request = RegisterRequest { name, policies, pidfd, groups: fds.collect() };
+                let request = RegisterRequest { name, policies, pidfd, groups: fds.collect(), replaces };
                 Answer::Reply(Reply::Registered(handler.register(request)?))
             }
             Request::Unregister { name } => {

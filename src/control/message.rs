@@ -48,6 +48,10 @@ pub enum Request {
         /// Its own choices.
         #[serde(default)]
         policies: PolicyChoices,
+        /// The name is registered: this process stands for the container from now on, instead of one that still
+        /// lives. Its policies stay. An older daemon says that the name is taken.
+        #[serde(default)]
+        replaces: bool,
     },
     /// Ends a registration.
     Unregister {

@@ -40,6 +40,8 @@ pub struct RegisterRequest {
     pub pidfd: OwnedFd,
     /// One directory per cgroup hierarchy.
     pub groups: Vec<OwnedFd>,
+    /// Another process for a container that is registered.
+    pub replaces: bool,
 }
 
 /// What the daemon does for its clients. Called from up to [`MAX_CLIENTS`] threads at once.

@@ -149,6 +149,7 @@ fn every_request_arrives_and_is_answered() {
         policies,
         pidfd: null.as_fd(),
         groups: vec![null.as_fd(); 12],
+        replaces: false,
     };
     let registered = client.register(registration("web")).unwrap();
     assert_eq!(registered.tree, Path::new("/m/containers/web"));
@@ -371,8 +372,11 @@ fn unwanted_descriptors_are_closed() {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
     let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
     assert!(control.push(rustix::net::SendAncillaryMessage::ScmRights(&fds)));
-    let body =
-        serde_json::to_vec(&Request::Register { name: name("web"), policies: PolicyChoices::default() });
+    let body = serde_json::to_vec(&Request::Register {
+        name: name("web"),
+        policies: PolicyChoices::default(),
+        replaces: false,
+    });
     let body = body.unwrap();
     let bytes = [&(body.len() as u32).to_le_bytes()[..], &body].concat();
     let iov = [std::io::IoSlice::new(&bytes)];
@@ -380,13 +384,19 @@ fn unwanted_descriptors_are_closed() {
     assert_eq!(refused(&stream), RefusalKind::Malformed);
     // A registration that the handler refuses.
     let groups = vec![read.as_fd(); 5];
-    let registration =
-        Registration { name: name("taken"), policies: PolicyChoices::default(), pidfd: read.as_fd(), groups };
+    let registration = Registration {
+        name: name("taken"),
+        policies: PolicyChoices::default(),
+        pidfd: read.as_fd(),
+        groups,
+        replaces: false,
+    };
     set.client().register(registration).unwrap_err();
     // A registration without descriptors.
     let stream = set.raw();
     hello(&stream);
-    let request = Request::Register { name: name("web"), policies: PolicyChoices::default() };
+    let request =
+        Request::Register { name: name("web"), policies: PolicyChoices::default(), replaces: false };
     wire::send_json(stream.as_fd(), &request, &[], soon()).unwrap();
     assert_eq!(refused(&stream), RefusalKind::BadDescriptor);
     // The client threads may still be closing.

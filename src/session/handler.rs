@@ -226,8 +226,12 @@ impl Handler for Daemon {
         if *closing {
             return Err(Refusal::new(RefusalKind::Busy, "the daemon is ending; start it again"));
         }
-        let RegisterRequest { name, policies, pidfd, groups } = request;
-        let entry = self.registry.register(name, policies, pidfd, groups)?;
+        let RegisterRequest { name, policies, pidfd, groups, replaces } = request;
+        let entry = if replaces {
+            self.registry.replace(&name, pidfd, groups)?
+        } else {
+            self.registry.register(name, policies, pidfd, groups)?
+        };
         Ok(Registered { tree: self.mountpoint.join("containers").join(entry.name.as_str()) })
     }
 

@@ -103,14 +103,7 @@ impl Groups {
     /// What lets a process that was born in the v2 group into the others.
     pub fn entrances(&self) -> Result<Entrances, GroupError> {
         let v1 = self.leaves.iter().filter(|(hierarchy, _)| !hierarchy.v2);
-        let open = |(_, leaf): &(Hierarchy, PathBuf)| {
-            let path = leaf.join("tasks");
-            match OpenOptions::new().write(true).open(&path) {
-                Ok(file) => Ok((path, file)),
-                Err(error) => Err(GroupError::io("open", path, error)),
-            }
-        };
-        v1.map(open).collect::<Result<_, _>>().map(Entrances)
+        Entrances::open(v1.map(|(_, leaf)| leaf.as_path()))
     }
 }
 
@@ -121,6 +114,18 @@ impl Groups {
 pub struct Entrances(Vec<(PathBuf, File)>);
 
 impl Entrances {
+    /// Opens those of v1 cgroups.
+    pub fn open<'a>(cgroups: impl Iterator<Item = &'a Path>) -> Result<Self, GroupError> {
+        let open = |cgroup: &Path| {
+            let path = cgroup.join("tasks");
+            match OpenOptions::new().write(true).open(&path) {
+                Ok(file) => Ok((path, file)),
+                Err(error) => Err(GroupError::io("open", path, error)),
+            }
+        };
+        cgroups.map(open).collect::<Result<_, _>>().map(Self)
+    }
+
     /// Moves this process, which must have one thread.
     pub fn enter(self) -> Result<(), GroupError> {
         use std::io::Write;

@@ -95,17 +95,13 @@ impl Console {
         mounts::attach(&mounts::copy(&node, false).step(what)?, place)
     }
 
-    /// Makes it this process's terminal, and its first three descriptors. The process leads a session already.
-    pub fn adopt(&self, uid: u32) -> io::Result<()> {
+    /// Gives the process's side to the user, and makes it the first three descriptors of this process.
+    pub fn become_stdio(&self, uid: u32) -> io::Result<()> {
         let owner = Some(rustix::fs::Uid::from_raw(uid));
         match rustix::fs::fchown(&self.slave, owner, None) {
             // a user without a number in this user namespace
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
             other => other?,
-        }
-        // SAFETY: an integer argument.
-        if unsafe { libc::ioctl(self.slave.as_raw_fd(), libc::TIOCSCTTY, 0) } != 0 {
-            return Err(io::Error::last_os_error());
         }
         for number in 0..3 {
             // SAFETY: both are descriptors of this process; 0 to 2 belong to nobody else in it.
@@ -114,6 +110,15 @@ impl Console {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the terminal at descriptor 0 the controlling terminal of this process, which leads a session.
+pub fn take_control() -> io::Result<()> {
+    // SAFETY: an integer argument.
+    match unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -15,9 +15,9 @@ use super::config::namespaces::CLONE_NEWTIME;
 use super::config::{self, Config};
 use super::extras::Extras;
 use super::init::{self, Init, Order, Report};
-use super::join::Joined;
+use super::join::{self, Joined};
 use super::relay::{self, Relay};
-use super::store::{Entry, Group, Levels, Record, START, Store, identity};
+use super::store::{Entry, Group, Levels, Record, START, Status, Store, identity};
 use super::sysinfo::Beside;
 use super::tree::Sources;
 use super::{Doing, OciError, console, freezer, hooks, inspect, limits, process, rootless, scope, stop};
@@ -26,7 +26,7 @@ use crate::daemon::{self, Daemon};
 use crate::groups::{GroupError, Groups, Hierarchies};
 use crate::namespaces::{self, Child};
 use crate::preflight::{self, PreflightError};
-use crate::supervise::Signals;
+use crate::supervise::{self, Signals, Until};
 use crate::sync::{self, Channel};
 
 /// Annotation that says what the virtual files show, as `launch --view` does.
@@ -75,7 +75,9 @@ pub fn create(global: &Global, args: &CreateArgs) -> Result<(), OciError> {
 pub fn start(global: &Global, id: &str) -> Result<(), OciError> {
     let entry = Store::open(&global.root)?.entry(id)?;
     let record = entry.read()?;
-    begin(&entry, &record)
+    let connection = connect(&entry, &record)?;
+    drop(entry); // the container's process may be held up by others in its pid namespace
+    hear_from(&connection, &record)
 }
 
 /// `run`: the exit code of the container, or 0 where it is left running.
@@ -87,18 +89,19 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<u8, OciError> {
     let relay = relay::wanted(by_hand)?;
     let Created { entry, record, store } = make(global, &args.create, relay.as_ref())?;
     let started = record.alive().ok_or(OciError::NotRunning).and_then(|pidfd| {
-        begin(&entry, &record)?;
-        Ok(pidfd)
+        let connection = connect(&entry, &record)?;
+        drop(entry); // others may look at it and signal it from here on
+        Ok((pidfd, hear(&signals, connection, &record)?))
     });
-    drop(entry); // others may look at it and signal it meanwhile
     let code = match started {
+        Ok((_, Until::Stopped(signal))) => Ok(supervise::code_of_signal(signal)),
+        Ok((_, Until::Done(Err(error)))) | Err(error) => Err(error),
         Ok(_) if args.detach => return Ok(0),
-        Ok(pidfd) => match relay {
+        Ok((pidfd, _)) => match relay {
             Some(relay) if record.has_terminal() => relay.run(pidfd.as_fd(), &signals),
             _ => signals.relay(pidfd.as_fd()),
         }
         .doing("wait for the container"),
-        Err(error) => Err(error),
     };
     if !args.keep {
         end(&store, &args.create.id)?;
@@ -115,9 +118,8 @@ pub fn end(store: &Store, id: &str) -> Result<(), OciError> {
     }
 }
 
-/// Connects to the process that waits, and hears whether its program runs.
-pub fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
-    use super::store::Status;
+/// Connects to the process that waits.
+pub fn connect(entry: &Entry, record: &Record) -> Result<UnixStream, OciError> {
     let status = entry.status(record);
     if status != Status::Created {
         let hint = "only one that was created can be started";
@@ -127,15 +129,31 @@ pub fn begin(entry: &Entry, record: &Record) -> Result<(), OciError> {
         .and_then(|(path, _directory)| UnixStream::connect(path))
         .map_err(|source| OciError::io("connect to", entry.path.join(START), source))?;
     let _ = std::fs::remove_file(entry.path.join(START));
+    Ok(connection)
+}
+
+/// [`hear_from`], unless a signal ends this program.
+pub fn hear(
+    signals: &Signals,
+    connection: UnixStream,
+    record: &Record,
+) -> Result<Until<Result<(), OciError>>, OciError> {
+    let record = record.clone();
+    signals.until_stopped(move || hear_from(&connection, &record)).doing("wait for the container")
+}
+
+/// Hears whether the program runs.
+fn hear_from(connection: &UnixStream, record: &Record) -> Result<(), OciError> {
     let hearing = "hear from the container's process";
     let mut said = String::new();
-    if config::sysinfo::filter(&record.spec)?.is_some() {
-        said = Beside::new(&record.mount).serve(&connection).doing(hearing)?;
+    if !record.filtered && config::sysinfo::filter(&record.spec)?.is_some() {
+        said = Beside::new(&record.mount).serve(connection).doing(hearing)?;
     } else {
-        io::Read::read_to_string(&mut io::Read::take(&connection, 65_536), &mut said).doing(hearing)?;
+        io::Read::read_to_string(&mut io::Read::take(connection, 65_536), &mut said).doing(hearing)?;
     }
     if !said.is_empty() {
-        return Err(OciError::Setup(said));
+        // what is said in the container may be said by the container
+        return Err(OciError::Setup(said.replace(|c: char| c.is_control(), " ")));
     }
     if let Some(hooks) = record.spec.hooks() {
         let state = inspect::state(record, Status::Running).to_string();
@@ -309,13 +327,21 @@ impl Making {
 
         time(config)?;
         let join = Joined::open(config)?;
+        let hooks = record.spec.hooks().clone();
+        let in_container = hooks.as_ref().and_then(|hooks| hooks.create_container().as_ref());
+        if join.shows_hooks() && in_container.is_some_and(|hooks| !hooks.is_empty()) {
+            return Err(OciError::config(
+                "hooks.createContainer",
+                "cannot be run unseen: the pid namespace that is joined belongs to another user namespace",
+            ));
+        }
         let (ours, theirs) = sync::channel().doing("make a socket pair")?;
         let leaves: Vec<_> = groups.leaves().collect();
         let state = {
             let record = record.clone();
             move |pid: i32| {
                 let record = Record { pid, ..record.clone() };
-                inspect::state(&record, super::store::Status::Creating).to_string()
+                inspect::state(&record, Status::Creating).to_string()
             }
         };
         let notify = match config.seccomp.as_ref().and_then(|filter| filter.listener_path.as_deref()) {
@@ -327,10 +353,20 @@ impl Making {
         let v2_group = if of_systemd { None } else { groups.v2_fd()? };
         let entrances = if of_systemd { None } else { Some(groups.entrances()?) };
         let flags = config.namespaces.new & !libc::CLONE_NEWCGROUP & !CLONE_NEWTIME;
-        let hooks = record.spec.hooks().clone();
+        // installed before `start`, while its rights are there
+        record.filtered = extras.is_none()
+            && !config.process.no_new_privileges
+            && (config.sysinfo.is_some() || config.seccomp.is_some());
+        let filter = record.filtered.then(UnixStream::pair).transpose().doing("make a socket pair")?;
+        let beside = filter.as_ref().filter(|_| config.sysinfo.is_some()).map(|_| Beside::new(&record.mount));
+        let lock = self.entry.as_ref().and_then(Entry::lock_fd);
         let _ = inspect::owner();
         let Child { pid, pidfd } = join.spawn(flags, v2_group.as_ref().map(AsFd::as_fd), || {
             process::let_go(ours.fd());
+            // whoever looks at the container does not wait for this process
+            if let Some(lock) = lock {
+                process::let_go(&lock);
+            }
             let init = Init {
                 config,
                 hooks: hooks.as_ref(),
@@ -341,6 +377,8 @@ impl Making {
                 console: console.as_ref(),
                 listener: notify.as_ref(),
                 join: &join,
+                new: flags,
+                beside: filter.as_ref().map(|(_, theirs)| theirs.as_fd()),
                 no_pivot,
                 keep_keyring,
                 extras,
@@ -349,7 +387,11 @@ impl Making {
             init::main(&init, entrances, sources)
         })?;
         drop(theirs);
+        let filter = filter.map(|(ours, _)| ours);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
+        if join.is_watched() {
+            self.expect("Inside")?;
+        }
         if rootless::is_user() {
             config.namespaces.maps.iter().try_for_each(|maps| rootless::map(pid, maps))?;
         } else if let Some(maps) = &config.namespaces.maps {
@@ -383,13 +425,49 @@ impl Making {
         self.order(&Order::Go { files: tree, pid })?;
         if let Some(hooks) = &hooks {
             self.expect("Mounted")?;
-            let state = inspect::state(&record, super::store::Status::Creating).to_string();
+            let state = inspect::state(&record, Status::Creating).to_string();
             #[allow(deprecated)] // still in configurations, and has to be run
             hooks::run(hooks.prestart(), &state)?;
             hooks::run(hooks.create_runtime(), &state)?;
-            self.order(&Order::GoOn)?;
+            self.order(&Order::GoOn { pid })?;
         }
-        self.expect("Ready")
+        if let (Some(ours), Some(beside)) = (filter, beside) {
+            // until the filter is there, or the process has ended
+            beside.serve(&ours).doing("hear from the container's process")?;
+        }
+        if join.is_watched() {
+            self.move_to_first(Child { pid, pidfd })?;
+        } else {
+            self.expect("Ready")?;
+        }
+        let pid = self.record.as_ref().map_or(0, |record| record.pid);
+        process::schedule(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))
+    }
+
+    /// Takes the first process for the container, which `maker` has set up.
+    fn move_to_first(&mut self, maker: Child) -> Result<(), OciError> {
+        let (mut born, mut ready) = (None, false);
+        while born.is_none() || !ready {
+            match self.hear()? {
+                Report::Born(pid) if born.is_none() => born = Some(pid),
+                Report::Ready if !ready => ready = true,
+                other => return Err(OciError::Setup(format!("the container's process said {other:?}"))),
+            }
+        }
+        let pid = born.unwrap_or(0);
+        let pidfd = join::child(pid, maker.pid)?;
+        let first = pidfd.try_clone().doing("keep a descriptor")?;
+        if let Some((init, _)) = &mut self.init {
+            *init = first;
+        }
+        let record = self.record.as_mut().ok_or(OciError::NotRunning)?;
+        record.pid = pid;
+        record.start_time = identity(pid).unwrap_or(0);
+        self.entry.as_ref().ok_or(OciError::NotRunning)?.write(record)?;
+        if let (Some(daemon), Some(name)) = (&mut self.daemon, &record.registered) {
+            daemon.replace(name, pidfd.as_fd(), &record.open_groups()?)?;
+        }
+        Ok(())
     }
 
     fn order(&self, order: &Order) -> Result<(), OciError> {
@@ -402,7 +480,15 @@ impl Making {
 
     /// The next report is this one.
     fn expect(&self, wanted: &str) -> Result<(), OciError> {
-        let Some((_, channel)) = &self.init else { return Ok(()) };
+        match self.hear()? {
+            report if format!("{report:?}") == wanted => Ok(()),
+            other => Err(OciError::Setup(format!("the container's process said {other:?}"))),
+        }
+    }
+
+    /// The next report.
+    fn hear(&self) -> Result<Report, OciError> {
+        let Some((_, channel)) = &self.init else { return Err(OciError::NotRunning) };
         let message = channel.receive().doing("hear from the container's process")?;
         let Some(message) = message else {
             let why = "the container's process was killed while it was set up (is the memory limit too low for it?)";
@@ -410,8 +496,8 @@ impl Making {
         };
         match serde_json::from_slice(&message) {
             Ok(Report::Failed(why)) => Err(OciError::Setup(why)),
-            Ok(report) if format!("{report:?}") == wanted => Ok(()),
-            other => Err(OciError::Setup(format!("the container's process said {other:?}"))),
+            Ok(report) => Ok(report),
+            Err(error) => Err(OciError::Setup(format!("the container's process said {error}"))),
         }
     }
 
@@ -420,7 +506,7 @@ impl Making {
         if let (Some(path), Some(record)) = (pid_file, &self.record) {
             write_pid(path, record.pid)?;
         }
-        self.order(&Order::GoOn)?;
+        self.order(&Order::GoOn { pid: self.record.as_ref().map_or(0, |record| record.pid) })?;
         let (Some(entry), Some(record), Some(store)) =
             (self.entry.take(), self.record.take(), self.store.take())
         else {
@@ -470,6 +556,7 @@ impl Record {
             mount,
             scope: config.scope.clone(),
             registered: None,
+            filtered: false,
             bundle: bundle.path,
             spec: bundle.spec,
         }

@@ -25,6 +25,7 @@ use super::tree::{Sources, Tree};
 use crate::LAUNCHER_FAILED;
 use crate::command::{self, Program};
 use crate::groups::{Entrances, Hierarchy};
+use crate::namespaces;
 use crate::reaper;
 use crate::rootfs::{SetupError, Step, VirtualFiles};
 use crate::sync::Channel;
@@ -39,17 +40,24 @@ pub enum Order {
         /// Its number as the host sees it.
         pid: i32,
     },
-    /// The hooks of the host have run.
-    GoOn,
+    /// The hooks of the host have run; or its maker has written down that it is there.
+    GoOn {
+        /// The number of the process that is told so, as the host sees it.
+        pid: i32,
+    },
 }
 
 /// From the process to its maker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
+    /// It is in the namespaces of a container that joins a pid namespace.
+    Inside,
     /// The groups hold it.
     Grouped,
     /// The tree stands: it waits for the hooks of the host.
     Mounted,
+    /// The first process is there, where another one has set the container up; its number on the host.
+    Born(i32),
     /// It waits for `start`.
     Ready,
     /// It ends.
@@ -76,6 +84,10 @@ pub struct Init<'a> {
     pub listener: Option<&'a OwnedFd>,
     /// Namespaces that are joined.
     pub join: &'a Joined,
+    /// `CLONE_NEW*` of those that it has to make itself.
+    pub new: i32,
+    /// To who waits on the host while a filter is installed that is there before `start`.
+    pub beside: Option<BorrowedFd<'a>>,
     /// --no-pivot
     pub no_pivot: bool,
     /// --no-new-keyring
@@ -89,40 +101,91 @@ pub struct Init<'a> {
 /// Ready for `start`.
 struct Prepared {
     program: Program,
-    labels: Labels,
+    /// Of a process that has not taken on the program's rights yet.
+    labels: Option<Labels>,
     /// State of the container, for hooks and for seccomp's listener.
     state: String,
     /// Its number as the host sees it.
     pid: i32,
+    /// Its first three descriptors are a terminal of its own.
+    terminal: bool,
+    /// For linux.seccomp.listenerPath.
+    notify: Option<OwnedFd>,
 }
 
-/// Runs as the container's first process; does not return unless it failed, with the exit code.
+/// Sets the container up and runs as its first process; does not return unless it failed, with the exit code.
 /// `entrances` let it into the groups of v1; none where its maker moves it, which has to make them first.
+///
+/// Where the container joins a pid namespace, processes of others live in it. The process that sets the container up stays in the
+/// host's then: when it has the program's rights alone, it makes the first process there.
 pub fn main(init: &Init<'_>, entrances: Option<Entrances>, sources: Option<Sources>) -> i32 {
-    let prepared = match prepare(init, entrances, sources) {
+    let mut prepared = match prepare(init, entrances, sources) {
         Ok(prepared) => prepared,
         Err(error) => {
             send(init.channel, &Report::Failed(error.to_string()));
             return 1;
         }
     };
+    if !init.join.is_watched() {
+        return first(init, &mut prepared);
+    }
+    init.join.let_go();
+    match namespaces::fork_sibling(|| watched(init, &mut prepared)) {
+        Ok(pid) => {
+            send(init.channel, &Report::Born(pid));
+            // until then the daemon knows the container by this process
+            init.join.wait_for_maker();
+            0
+        }
+        Err(error) => {
+            let why = format!("cannot start a process in the pid namespace of linux.namespaces: {error}");
+            send(init.channel, &Report::Failed(why));
+            1
+        }
+    }
+}
+
+/// The first process among those of others: they can stop it and, with CAP_SYS_PTRACE, be it.
+fn watched(init: &Init<'_>, prepared: &mut Prepared) -> i32 {
+    let stand = || {
+        bind_life()?;
+        nix::unistd::setsid().step(|| "cannot make a session".to_owned())?;
+        take_terminal(prepared.terminal)
+    };
+    if let Err(error) = stand() {
+        send(init.channel, &Report::Failed(error.to_string()));
+        return 1;
+    }
+    first(init, prepared)
+}
+
+fn take_terminal(terminal: bool) -> Result<(), SetupError> {
+    if !terminal {
+        return Ok(());
+    }
+    super::console::take_control().step(|| "cannot take the terminal".to_owned())
+}
+
+/// The first process: waits for `start`.
+fn first(init: &Init<'_>, prepared: &mut Prepared) -> i32 {
     if init.extras.is_none_or(|extras| !extras.in_foreground()) {
         // before its maker ends, which may be as soon as it has heard; if that is killed meanwhile, the channel tells
         let _ = rustix::process::set_parent_process_death_signal(None);
     }
     send(init.channel, &Report::Ready);
-    if !matches!(order(init.channel), Some(Order::GoOn)) {
+    let Some(Order::GoOn { pid }) = order(init.channel) else {
         return 1; // its maker is gone: nobody knows of it
-    }
+    };
+    prepared.pid = pid;
     let Ok((connection, _)) = init.start.accept() else { return 1 };
     // shuts the socket down for all who hold a copy: a second start is refused
     let _ = rustix::net::shutdown(init.start, rustix::net::Shutdown::Both);
     let Some(extras) = init.extras else {
-        become_program(init, &prepared, &connection, &SigSet::empty());
+        become_program(init, prepared, &connection, &SigSet::empty());
         return 127;
     };
     // `start` hears the end of the connection when the last holder of it is gone: the command, which becomes its program
-    let command = || become_program(init, &prepared, &connection, &extras.mask);
+    let command = || become_program(init, prepared, &connection, &extras.mask);
     let shares_terminal = extras.stdio == Stdio::Callers { terminal: true };
     let confine = || process::confine_init(&init.config.process);
     let Err(error) = reaper::run(shares_terminal, confine, command);
@@ -131,7 +194,7 @@ pub fn main(init: &Init<'_>, entrances: Option<Entrances>, sources: Option<Sourc
 }
 
 /// After `start`. Returns where the program does not run, with an exit code and when it has said why.
-fn become_program(init: &Init<'_>, it: &Prepared, mut connection: &UnixStream, mask: &SigSet) -> i32 {
+fn become_program(init: &Init<'_>, it: &mut Prepared, mut connection: &UnixStream, mask: &SigSet) -> i32 {
     let (code, said) = match run(init, it, connection.as_fd(), mask) {
         Ok(failed) => failed,
         Err(error) => (i32::from(LAUNCHER_FAILED), error.to_string()),
@@ -144,7 +207,7 @@ fn become_program(init: &Init<'_>, it: &Prepared, mut connection: &UnixStream, m
 /// Returns why the program does not run, with an exit code.
 fn run(
     init: &Init<'_>,
-    it: &Prepared,
+    it: &mut Prepared,
     start: BorrowedFd<'_>,
     mask: &SigSet,
 ) -> Result<(i32, String), SetupError> {
@@ -154,8 +217,16 @@ fn run(
             .step(|| "cannot run the hooks startContainer".to_owned())?;
     }
     let config = init.config;
-    take_personality(config.personality)?;
-    process::become_it(&config.process, &it.labels, &mut || seccomp(init, it.pid, &it.state, start))?;
+    if let Some(labels) = it.labels.take() {
+        process::drop_rights(&config.process, labels, || {
+            it.notify = seccomp(init, start)?;
+            Ok(())
+        })?;
+    }
+    if config.process.no_new_privileges {
+        it.notify = seccomp(init, start)?;
+    }
+    hand_out(init, it)?;
     process::enter_cwd(&config.process)?;
     command::reset_signals(mask);
     Ok(it.program.execute())
@@ -171,19 +242,25 @@ pub fn take_personality(personality: Option<libc::c_ulong>) -> Result<(), SetupE
     Err(io::Error::last_os_error()).step(|| format!("cannot set linux.personality {personality:#x}"))
 }
 
-fn seccomp(init: &Init<'_>, pid: i32, state: &str, start: BorrowedFd<'_>) -> Result<(), SetupError> {
+/// Installs the filter; the listener that is for linux.seccomp.listenerPath.
+fn seccomp(init: &Init<'_>, beside: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SetupError> {
     if let Some(with) = &init.config.sysinfo {
-        return sysinfo::install(with, init.config.seccomp.as_ref(), start);
+        return sysinfo::install(with, init.config.seccomp.as_ref(), beside).map(|()| None);
     }
-    let Some(filter) = &init.config.seccomp else { return Ok(()) };
-    let notify = filter.install().step(|| "cannot install linux.seccomp".to_owned())?;
-    let (Some(notify), Some(listener)) = (notify, init.listener) else { return Ok(()) };
-    let state: serde_json::Value = serde_json::from_str(state).unwrap_or_default();
+    let Some(filter) = &init.config.seccomp else { return Ok(None) };
+    filter.install().step(|| "cannot install linux.seccomp".to_owned())
+}
+
+/// Sends the listener to linux.seccomp.listenerPath.
+fn hand_out(init: &Init<'_>, it: &mut Prepared) -> Result<(), SetupError> {
+    let (Some(notify), Some(listener)) = (it.notify.take(), init.listener) else { return Ok(()) };
+    let metadata = init.config.seccomp.as_ref().and_then(|filter| filter.listener_metadata.as_deref());
+    let state: serde_json::Value = serde_json::from_str(&it.state).unwrap_or_default();
     let message = serde_json::json!({
         "ociVersion": state["ociVersion"],
         "fds": ["seccompFd"],
-        "pid": pid,
-        "metadata": filter.listener_metadata.as_deref().unwrap_or_default(),
+        "pid": it.pid,
+        "metadata": metadata.unwrap_or_default(),
         "state": state,
     });
     let fds = [notify.as_raw_fd()];
@@ -206,6 +283,11 @@ fn prepare(
     // it ends with its maker, until that has written down that it is there
     bind_life()?;
     let config = init.config;
+    if init.join.is_watched() {
+        init.join.enter(init.new)?;
+        bind_life()?;
+        send(init.channel, &Report::Inside);
+    }
     if let Some(entrances) = entrances {
         entrances
             .enter()
@@ -240,7 +322,9 @@ fn prepare(
     if let Some(tree) = &tree {
         tree.cover(files.as_deref().map(VirtualFiles::open).transpose()?.as_ref())?;
     }
-    session(init.extras)?;
+    if !init.join.is_watched() {
+        session(init.extras)?;
+    }
     let mut console = None;
     if let Some(tree) = &tree {
         console = terminal(&config.process, init.console, Some(tree))?;
@@ -267,11 +351,12 @@ fn prepare(
     if !init.keep_keyring {
         process::new_keyring();
     }
+    let terminal = console.is_some();
     if let Some(console) = console {
-        console.adopt(config.process.uid).step(|| "cannot take the terminal".to_owned())?;
+        console.become_stdio(config.process.uid).step(|| "cannot take the terminal".to_owned())?;
     }
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .step(|| "cannot hide this process's memory".to_owned())?;
+    take_terminal(terminal && !init.join.is_watched())?;
+    process::hide_memory()?;
     if init.extras.is_some_and(|extras| extras.stdio == Stdio::Nowhere) {
         no_stdio().step(|| "cannot open /dev/null of the container".to_owned())?;
     }
@@ -281,14 +366,33 @@ fn prepare(
         // so that `create` tells of a program that is not there, as users of runc know it
         program.look().map_err(io::Error::other).step(|| "cannot start".to_owned())?;
     }
+    take_personality(config.personality)?;
     let own = [
         Some(init.channel.fd().as_raw_fd()),
         Some(init.start.as_raw_fd()),
+        init.beside.map(|beside| beside.as_raw_fd()),
         init.listener.map(AsRawFd::as_raw_fd),
     ];
-    let kept: Vec<_> = own.into_iter().flatten().chain(labels.fds()).collect();
+    let kept: Vec<_> = own.into_iter().flatten().chain(labels.fds()).chain(init.join.descriptors()).collect();
     process::close_all_but(init.preserved, &kept);
-    Ok(Prepared { program, labels, state, pid })
+    init.join.pids()?;
+    let mut prepared = Prepared { program, labels: None, state, pid, terminal, notify: None };
+    if init.extras.is_some() {
+        // process 1 has the rights of all that it may have to signal; nobody else is in its pid namespace yet
+        prepared.labels = Some(labels);
+        return Ok(prepared);
+    }
+    process::drop_rights(&config.process, labels, || {
+        let Some(beside) = init.beside else { return Ok(()) };
+        prepared.notify = seccomp(init, beside)?;
+        Ok(())
+    })?;
+    process::enter_cwd(&config.process)?;
+    if let Some(beside) = init.beside {
+        let number = u32::try_from(beside.as_raw_fd()).unwrap_or(u32::MAX);
+        reaper::close_range(number, number); // its maker hears that the filter is there
+    }
+    Ok(prepared)
 }
 
 /// A session of its own, unless it shares the caller's terminal.
@@ -335,7 +439,7 @@ fn build<'a>(init: &Init<'a>, sources: Option<Sources>) -> Result<Option<Tree<'a
         return Ok(None);
     }
     let sources = sources.map_or_else(|| Sources::open(config, false), Ok)?;
-    Tree::build(config, sources, init.groups, memory).map(Some)
+    Tree::build(config, init.join, sources, init.groups, memory).map(Some)
 }
 
 /// A terminal for the process, where it has one; its master side goes to the receiver.

@@ -4,13 +4,15 @@
 //! after that, so that it belongs to the user namespace. All of it in a process in between, whose child is made a child
 //! of the caller: the caller itself stays where it is, with its clocks and rights.
 
+mod procfs;
+
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use ownproc::containers::pidfd;
 
@@ -46,6 +48,18 @@ pub struct Joined {
     late: Vec<Space>,
     /// By the process itself, when nothing of the host is needed any more.
     mount: Option<Space>,
+    /// That of pids, in which processes of others live. See [`Self::enter`].
+    pids: Option<Pids>,
+}
+
+/// A pid namespace that is joined.
+#[derive(Debug)]
+struct Pids {
+    space: Space,
+    /// It belongs to another user namespace than the container's: it has to be entered with the host's rights.
+    early: bool,
+    /// Closed when the maker knows the first process.
+    hold: (OwnedFd, OwnedFd),
 }
 
 impl Joined {
@@ -72,6 +86,12 @@ impl Joined {
             }
             match kind {
                 libc::CLONE_NEWNS => found.mount = Some(space),
+                // who lives in the host's sees the process that sets the container up in any case
+                libc::CLONE_NEWPID if is_own(&space.file, name).map_err(fail)? => {}
+                libc::CLONE_NEWPID => {
+                    let hold = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).doing("make a pipe")?;
+                    found.pids = Some(Pids { space, early: false, hold });
+                }
                 libc::CLONE_NEWCGROUP if !in_user => found.late.push(space),
                 // the kernel lets nobody enter the user namespace that he is in
                 libc::CLONE_NEWUSER if is_own(&space.file, name).map_err(fail)? => {}
@@ -80,7 +100,71 @@ impl Joined {
         }
         // sorted by what comes last; the others in the order given
         found.early.sort_by_key(|space| space.kind == libc::CLONE_NEWUSER);
+        if let Some(pids) = &mut found.pids
+            && config.namespaces.has_own(libc::CLONE_NEWUSER)
+        {
+            let user = found.early.iter().find(|space| space.kind == libc::CLONE_NEWUSER);
+            pids.early = !user.is_some_and(|user| is_owner(&user.file, &pids.space.file));
+        }
         Ok(found)
+    }
+
+    /// Whether processes of others see the container's first process as soon as it is there. The container is then set up by
+    /// another process, which they do not see.
+    pub fn is_watched(&self) -> bool {
+        self.pids.is_some()
+    }
+
+    /// Whether hooks would be run where those others see them: the children of a process that has entered the pid
+    /// namespace are in it.
+    pub fn shows_hooks(&self) -> bool {
+        self.pids.as_ref().is_some_and(|pids| pids.early)
+    }
+
+    /// By the process that sets up a container that [is watched](Self::is_watched): enters what is joined and makes what is
+    /// new (`CLONE_NEW*`) for itself. Its children alone will be in the pid namespace.
+    pub fn enter(&self, new: i32) -> Result<(), SetupError> {
+        if let Some(pids) = self.pids.as_ref().filter(|pids| pids.early) {
+            pids.space.enter()?;
+        }
+        self.early.iter().try_for_each(Space::enter)?;
+        unshare(CloneFlags::from_bits_retain(new))
+            .step(|| "cannot make the container's namespaces".to_owned())
+    }
+
+    /// Before the first process is made: its pid namespace, where [`Self::enter`] has left that out.
+    pub fn pids(&self) -> Result<(), SetupError> {
+        match self.pids.as_ref().filter(|pids| !pids.early) {
+            Some(pids) => pids.space.enter(),
+            None => Ok(()),
+        }
+    }
+
+    /// A context of a new procfs that shows the processes of the container.
+    pub fn procfs(&self) -> io::Result<OwnedFd> {
+        match &self.pids {
+            Some(pids) => procfs::of(&pids.space.file),
+            None => Ok(rustix::mount::fsopen("proc", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC)?),
+        }
+    }
+
+    /// By the process that will make the first process. Neither keeps this end open: others may stop the first one.
+    pub fn let_go(&self) {
+        if let Some(pids) = &self.pids {
+            super::process::let_go(&pids.hold.1);
+        }
+    }
+
+    /// By the process that made the first process: waits until its maker knows that, or is gone.
+    pub fn wait_for_maker(&self) {
+        if let Some(pids) = &self.pids {
+            while rustix::io::read(&pids.hold.0, &mut [0]) == Err(rustix::io::Errno::INTR) {}
+        }
+    }
+
+    /// What [`Self::pids`] and [`Self::wait_for_maker`] need open.
+    pub fn descriptors(&self) -> impl Iterator<Item = std::os::fd::RawFd> {
+        self.pids.iter().flat_map(|pids| [pids.space.file.as_raw_fd(), pids.hold.0.as_raw_fd()])
     }
 
     /// What is left for the process itself.
@@ -103,6 +187,9 @@ impl Joined {
         child: impl FnOnce() -> i32,
     ) -> Result<Child, OciError> {
         let what = "start the container's process in its namespaces";
+        if self.is_watched() {
+            return spawn(0, v2_group, child).doing(what); // it enters them itself
+        }
         if self.early.is_empty() {
             return spawn(new, v2_group, child).doing(what);
         }
@@ -124,7 +211,7 @@ pub fn between(
             spawn(new | libc::CLONE_PARENT, v2_group, child).step(|| format!("cannot {what}"))
         });
         let told = match made {
-            Ok(made) => hand_over(theirs.fd(), made.pidfd.as_fd()),
+            Ok(made) => hand_over(theirs.fd(), made.pidfd.as_fd(), b"pid"),
             Err(error) => theirs.send(error.to_string().as_bytes()),
         };
         i32::from(told.is_err())
@@ -134,7 +221,7 @@ pub fn between(
     let taken = take_over(ours.fd());
     crate::supervise::exit_code(between.pidfd.as_fd()).doing("wait for a process")?;
     let pidfd = match taken.doing(what)? {
-        Taken::Process(pidfd) => pidfd,
+        Taken::Descriptor(pidfd) => pidfd,
         Taken::Error(why) => return Err(OciError::Setup(why)),
     };
     let pid = pidfd::pid(pidfd.as_fd());
@@ -148,6 +235,19 @@ pub fn between(
             Err(error)
         }
     }
+}
+
+/// A descriptor of a process that a message named: a child of this process and not `other`, or it is refused.
+pub fn child(pid: i32, other: i32) -> Result<OwnedFd, OciError> {
+    use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+    let what = "find the process that was started";
+    let not_it = || io::Error::other("the number is another process's");
+    let number = Pid::from_raw(pid).filter(|_| pid != other).ok_or_else(not_it).doing(what)?;
+    let pidfd = pidfd_open(number, PidfdFlags::empty()).doing(what)?;
+    // ECHILD where it is none
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd.as_fd()), options).doing(what)?;
+    Ok(pidfd)
 }
 
 /// What is set in a namespace that is joined must not be set in the caller's.
@@ -165,6 +265,20 @@ fn not_the_hosts(config: &Config, kind: i32, name: &str) -> Result<(), OciError>
         }
     }
     Ok(())
+}
+
+/// Whether a user namespace is the one that another namespace belongs to (ioctl_ns(2)).
+fn is_owner(user: &File, of: &File) -> bool {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701; // linux/nsfs.h
+    // SAFETY: takes no argument, and returns a new descriptor or -1; the file is of nsfs, which was looked at.
+    let owner = unsafe { libc::ioctl(of.as_raw_fd(), NS_GET_USERNS) };
+    if owner < 0 {
+        return false; // it belongs to one that this process may not see
+    }
+    // SAFETY: the kernel has just made it, and nothing else owns it.
+    let owner = File::from(unsafe { OwnedFd::from_raw_fd(owner) });
+    let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    id(&owner).is_some() && id(&owner) == id(user)
 }
 
 /// Whether it is the one that this process is in.
@@ -186,15 +300,15 @@ fn nstype(file: &File) -> Option<i32> {
     (kind > 0).then_some(kind)
 }
 
-fn hand_over(to: &OwnedFd, pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    let fds = [pidfd.as_raw_fd()];
+fn hand_over(to: &OwnedFd, fd: BorrowedFd<'_>, what: &[u8]) -> io::Result<()> {
+    let fds = [fd.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
-    sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(b"pid")], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(what)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
 }
 
 enum Taken {
-    Process(OwnedFd),
+    Descriptor(OwnedFd),
     Error(String),
 }
 
@@ -214,7 +328,7 @@ fn take_over(from: &OwnedFd) -> io::Result<Taken> {
             && let Some(&fd) = fds.first()
         {
             // SAFETY: the kernel has just made it for this process, and nothing else owns it.
-            return Ok(Taken::Process(unsafe { OwnedFd::from_raw_fd(fd) }));
+            return Ok(Taken::Descriptor(unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
     if length == 0 {

@@ -84,11 +84,16 @@ pub fn limit(pid: i32, process: &Process) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Takes on the process's user, rights and settings. Afterwards nothing is privileged that it does not say.
-pub fn become_it(
+/// Takes on the process's user, rights and settings. Afterwards this process, and every child of it, may do no more than
+/// the program may. It keeps no descriptor of `labels`, and nobody without CAP_SYS_PTRACE may look into its memory, whatever
+/// fs.suid_dumpable says.
+///
+/// `seccomp` is called here where no_new_privs is not set: installing a filter needs CAP_SYS_ADMIN then, which may be
+/// among what is dropped. Otherwise the caller installs the filter as late as it can.
+pub fn drop_rights(
     process: &Process,
-    labels: &Labels,
-    seccomp: &mut dyn FnMut() -> Result<(), SetupError>,
+    labels: Labels,
+    seccomp: impl FnOnce() -> Result<(), SetupError>,
 ) -> Result<(), SetupError> {
     if let Some(priority) = process.io_priority {
         const WHO_PROCESS: i32 = 1; // linux/ioprio.h
@@ -96,11 +101,8 @@ pub fn become_it(
         let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, priority) };
         check(result).step(|| "cannot set process.ioPriority".to_owned())?;
     }
-    if let Some(scheduling) = process.scheduler {
-        schedule(scheduling).step(|| "cannot set process.scheduler".to_owned())?;
-    }
     labels.apply()?;
-    // without no_new_privs a filter needs CAP_SYS_ADMIN, which may be among what is dropped
+    drop(labels);
     if !process.no_new_privileges {
         seccomp()?;
     }
@@ -108,9 +110,15 @@ pub fn become_it(
     rustix::process::umask(Mode::from_raw_mode(process.umask));
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs".to_owned())?;
-        seccomp()?;
     }
-    Ok(())
+    hide_memory()
+}
+
+/// Nobody may look into the memory of this process, which has that of the runtime (CVE-2016-9962). A change of user sets
+/// this to fs.suid_dumpable.
+pub fn hide_memory() -> Result<(), SetupError> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .step(|| "cannot hide this process's memory".to_owned())
 }
 
 /// Process 1 beside the command: root of the container with the command's rights at most, and no way to more.
@@ -123,14 +131,21 @@ pub fn confine_init(process: &Process) -> io::Result<()> {
     }
     rights(&init)?;
     rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+    hide_memory().map_err(io::Error::other)
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn schedule(wanted: Scheduling) -> io::Result<()> {
+/// Sets `process.scheduler` of another process, or of this one (0). A process under SCHED_DEADLINE cannot fork, so it comes
+/// after the last fork.
+pub fn schedule(pid: i32, process: &Process) -> Result<(), SetupError> {
+    let Some(wanted) = process.scheduler else { return Ok(()) };
+    set_scheduler(pid, wanted).step(|| "cannot set process.scheduler".to_owned())
+}
+
+fn set_scheduler(pid: i32, wanted: Scheduling) -> io::Result<()> {
     /// `struct sched_attr` (sched_setattr(2)), version 0.
     #[repr(C)]
     struct Attr {
@@ -154,7 +169,7 @@ fn schedule(wanted: Scheduling) -> io::Result<()> {
         period: wanted.period,
     };
     // SAFETY: attr is of the size that it says, and outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) })
 }
 
 /// Bounding set, user and groups, and the other sets, in the order in which each step still may.
@@ -248,9 +263,14 @@ pub fn enter_cwd(process: &Process) -> Result<(), SetupError> {
 /// while the kernel looks for the program and its interpreter: a script's first line could lead through a directory of the
 /// host (CVE-2024-21626).
 pub fn close_all_but(preserved: u32, kept: &[RawFd]) {
-    let mut first = 3u32.saturating_add(preserved);
+    close_from_but(preserved.saturating_add(3), kept);
+}
+
+/// Closes every descriptor from `first` on but those that are kept.
+pub fn close_from_but(mut first: u32, kept: &[RawFd]) {
     let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     kept.sort_unstable();
+    kept.dedup();
     for fd in kept {
         if fd < first {
             continue;
@@ -265,7 +285,7 @@ pub fn close_all_but(preserved: u32, kept: &[RawFd]) {
 
 /// In a child, closes its copy of the maker's end of a channel: otherwise it would never hear that the maker is gone, and go on
 /// holding the maker's locks.
-pub fn let_go(end: &OwnedFd) {
+pub fn let_go(end: &impl AsRawFd) {
     if let Ok(number) = u32::try_from(end.as_raw_fd()) {
         close_range(number, number);
     }

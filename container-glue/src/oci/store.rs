@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,9 @@ pub struct Record {
     pub scope: Option<super::config::cgroup::Scope>,
     /// Name under which the daemon knows it.
     pub registered: Option<ownproc::model::ContainerName>,
+    /// Its process has linux.seccomp's filter since it was created; else it gets it at `start`.
+    #[serde(default)]
+    pub filtered: bool,
     /// The configuration.
     pub spec: Spec,
 }
@@ -303,6 +306,11 @@ impl Entry {
         Ok(Self { path, _lock: Some(lock) })
     }
 
+    /// The descriptor that holds the lock.
+    pub fn lock_fd(&self) -> Option<BorrowedFd<'_>> {
+        self._lock.as_ref().map(|lock| lock.as_fd())
+    }
+
     /// Reads the record.
     pub fn read(&self) -> Result<Record, OciError> {
         super::bundle::read(&self.path.join("state.json"))
@@ -355,6 +363,16 @@ impl Record {
     /// Whether its process has a terminal of its own.
     pub fn has_terminal(&self) -> bool {
         self.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
+    }
+
+    /// Descriptors of its groups.
+    pub fn open_groups(&self) -> Result<Vec<OwnedFd>, OciError> {
+        let open = |group: &Group| {
+            File::open(&group.path)
+                .map(OwnedFd::from)
+                .map_err(|source| OciError::io("open", &group.path, source))
+        };
+        self.groups.iter().map(open).collect()
     }
 
     /// A descriptor of the container's first process, while that runs.

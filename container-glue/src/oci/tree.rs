@@ -11,6 +11,7 @@ use rustix::mount::MountAttrFlags;
 use super::config::Config;
 use super::config::mounts::{Attributes, Kind, Mount, propagation};
 use super::console::Console;
+use super::join::Joined;
 use super::{copy_up, idmap};
 use crate::groups::Hierarchy;
 use crate::rootfs::mounts::{self, Opt};
@@ -92,6 +93,8 @@ impl Sources {
 pub struct Tree<'a> {
     config: &'a Config,
     root: Root,
+    /// Namespaces that are joined: /proc shows the processes of its pid namespace.
+    join: &'a Joined,
     /// Kernel filesystems by the mounts that were made: paths in them are not looked up through the tree again.
     kernel: Vec<(PathBuf, Root)>,
 }
@@ -101,6 +104,7 @@ impl<'a> Tree<'a> {
     /// layer is sized.
     pub fn build(
         config: &'a Config,
+        join: &'a Joined,
         sources: Sources,
         groups: &[(&Hierarchy, &Path)],
         memory: Option<u64>,
@@ -119,7 +123,7 @@ impl<'a> Tree<'a> {
             }
             None => layer::mount(memory)?,
         };
-        let mut tree = Self { config, root, kernel: Vec::new() };
+        let mut tree = Self { config, root, join, kernel: Vec::new() };
         for (mount, bind) in config.mounts.iter().zip(sources.binds) {
             tree.mount(mount, bind, groups)?;
         }
@@ -195,7 +199,7 @@ impl<'a> Tree<'a> {
                 return cgroupfs::mount_at(&self.root, at, &place, groups, read_only);
             }
             (Kind::New(kind), _) => {
-                let made = fresh(kind, mount).or_else(|error| long_options(kind, mount, error))?;
+                let made = fresh(self.join, kind, mount).or_else(|error| long_options(kind, mount, error))?;
                 if mount.copy_up {
                     copy_up::copy(&place, &made).step(|| {
                         format!("cannot copy what lies at /{} of the container (tmpcopyup)", at.display())
@@ -438,7 +442,7 @@ fn cut_off(mount: &OwnedFd, from_host: bool) -> Result<(), SetupError> {
 }
 
 /// A new filesystem, not attached yet.
-fn fresh(kind: &str, mount: &Mount) -> Result<OwnedFd, SetupError> {
+fn fresh(join: &Joined, kind: &str, mount: &Mount) -> Result<OwnedFd, SetupError> {
     let options: Vec<Opt<'_>> = mount
         .data
         .iter()
@@ -450,6 +454,9 @@ fn fresh(kind: &str, mount: &Mount) -> Result<OwnedFd, SetupError> {
     let mut attributes = mount.attributes.set;
     // filled first
     attributes.set(mounts::RDONLY, attributes.contains(mounts::RDONLY) && !mount.copy_up);
+    if kind == "proc" {
+        return mounts::filesystem_of(join.procfs(), kind, &mount.source, &options, attributes);
+    }
     mounts::filesystem_from(kind, &mount.source, &options, attributes)
 }
 

@@ -40,8 +40,20 @@ pub fn filesystem_from(
     options: &[Opt<'_>],
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, SetupError> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC);
+    filesystem_of(context.map_err(io::Error::from), kind, source, options, attributes)
+}
+
+/// The same by a context that is there already.
+pub fn filesystem_of(
+    context: io::Result<OwnedFd>,
+    kind: &str,
+    source: &str,
+    options: &[Opt<'_>],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, SetupError> {
     let make = || -> io::Result<OwnedFd> {
-        let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let context = context?;
         rustix::mount::fsconfig_set_string(&context, "source", source)?;
         for option in options {
             match option {
