@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod controller;
+pub mod deep;
 pub mod error;
 pub mod group;
 pub mod kept;

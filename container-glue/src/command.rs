@@ -41,6 +41,13 @@ impl Program {
         Self { candidates, argv, env }
     }
 
+    /// Sets a variable of the environment. A value with a NUL byte is left out.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let begin = format!("{name}=");
+        self.env.retain(|pair| !pair.as_bytes().starts_with(begin.as_bytes()));
+        self.env.extend(CString::new(format!("{begin}{value}")));
+    }
+
     /// Whether there is a file to execute at all; else why not.
     pub fn look(&self) -> Result<(), String> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;

@@ -168,6 +168,7 @@ fn make(
         no_pivot: false,
         keep_keyring: false,
         preserved: 0,
+        listening: 0,
         extras: Some(extras),
     };
     Ok(making.finish(spec.name.as_str(), parts, spec.mount.clone(), None)?)
@@ -209,7 +210,7 @@ fn follow(
         // process 1 ends with the code that the command's failure has
         Ok((Until::Done(Err(OciError::Setup(said))), init)) => {
             eprintln!("ownproc-run: {said}");
-            supervise::exit_code(init.as_fd()).map_err(system("wait for the container"))
+            signals.supervise(init.as_fd()).map_err(system("wait for the container"))
         }
         Ok((Until::Done(Err(error)), _)) | Err(error) => Err(error.into()),
     };

@@ -108,6 +108,24 @@ pub enum OciError {
         /// What the command needs.
         hint: &'static str,
     },
+    /// Another command works on it.
+    #[error("container {id}: {holder} works on it and does not finish: repeat the command, or end that one")]
+    Busy {
+        /// The container.
+        id: String,
+        /// Who.
+        holder: String,
+    },
+    /// A process was killed and does not end.
+    #[error(
+        "container {id}: {process} was killed and does not end: it waits in the kernel for a device or a file system; repeat the command when that answers"
+    )]
+    Endless {
+        /// The container.
+        id: String,
+        /// Number, name and state.
+        process: String,
+    },
     /// The process to be signalled has ended.
     // podman and containerd look for these words
     #[error("container not running")]
@@ -172,12 +190,14 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
             .map_err(|error| format!("cannot run from a read-only mount of its own binary: {error}"))?;
     }
     // before anything is opened here
-    match verb {
-        Verb::Create(args) => create::close_inherited(args),
-        Verb::Run(args) => create::close_inherited(&args.create),
-        Verb::Exec(args) => process::close_all_but(args.preserve_fds, &[]),
-        _ => {}
-    }
+    let checked = match verb {
+        Verb::Create(args) => create::take_passed(args),
+        Verb::Run(args) => create::take_passed(&args.create),
+        Verb::Exec(args) => process::check_passed("--preserve-fds", 3, args.preserve_fds)
+            .map(|()| process::close_all_but(args.preserve_fds, &[])),
+        _ => Ok(()),
+    };
+    checked.map_err(|error| error.to_string())?;
     let global = &rootless::with_root(global);
     let done = match verb {
         Verb::Create(args) => create::create(global, args),

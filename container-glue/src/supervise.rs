@@ -183,6 +183,15 @@ fn send(init: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     if result == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
+/// Reaps a child that was killed, unless it takes long to end: it may wait in the kernel.
+pub fn reap_within(child: BorrowedFd<'_>, patience: Duration) {
+    let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+    let mut fds = [PollFd::new(child, PollFlags::POLLIN)];
+    if poll(&mut fds, patience).is_ok_and(|ready| ready > 0) {
+        let _ = exit_code(child);
+    }
+}
+
 /// The exit code of a program that a signal ended.
 pub fn code_of_signal(signal: Signal) -> u8 {
     u8::try_from(128 + signal as i32).unwrap_or(255)

@@ -1,7 +1,10 @@
 //! Running containers that a command enters: which processes stand for them, and what is said of each.
 
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::args::Format;
@@ -13,6 +16,8 @@ use super::survey::{self, Init};
 use super::target::Target;
 use crate::attach::report::Report;
 use crate::attach::{AttachError, Namespace, Order, Subject, carry_out};
+use crate::cgroup::deep;
+use crate::cgroup::kept::{open_beneath, read_fd};
 use crate::control::ContainerInfo;
 use crate::host::clocks::ticks_to_nsec;
 use crate::host::parse::process;
@@ -139,25 +144,35 @@ fn processes(
     Ok(chosen.into_iter().map(|pid| (pid, Identity::Member(dir.clone()))).collect())
 }
 
-/// The processes in a group and below it.
+/// The processes in a cgroup and below it.
 fn members(top: &Path) -> Vec<HostPid> {
-    let (mut waiting, mut pids, mut looked) = (vec![top.to_owned()], Vec::new(), 0);
-    while let Some(dir) = waiting.pop() {
-        looked += 1;
-        if looked > MOST_GROUPS || pids.len() > MOST_PROCESSES {
-            break;
+    let mut list = Members { looked: 0, pids: Vec::new() };
+    // one that goes meanwhile has no processes
+    let _ = deep::open(top).and_then(|top| deep::walk(&top, &mut list));
+    list.pids.sort_unstable();
+    list.pids
+}
+
+struct Members {
+    looked: usize,
+    pids: Vec<HostPid>,
+}
+
+impl deep::Visit for Members {
+    fn enter(&mut self, cgroup: BorrowedFd<'_>) -> ControlFlow<()> {
+        self.looked += 1;
+        if self.looked > MOST_GROUPS || self.pids.len() > MOST_PROCESSES {
+            return ControlFlow::Break(());
         }
-        let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(text.lines().filter_map(|line| HostPid::new(line.parse().ok()?)));
-        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-        waiting.extend(
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
+        let file = open_beneath(cgroup, "cgroup.procs", OFlags::RDONLY);
+        let _ = file.and_then(|file| {
+            read_fd(file.as_fd(), |text| {
+                let text = String::from_utf8_lossy(text);
+                self.pids.extend(text.lines().filter_map(|line| HostPid::new(line.parse().ok()?)));
+            })
+        });
+        ControlFlow::Continue(())
     }
-    pids.sort_unstable();
-    pids
 }
 
 /// Takes hold of a process, then looks whether it still is the one that was meant.

@@ -1,14 +1,19 @@
 //! Directories: made top down, removed bottom up.
 
+use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::ops::ControlFlow;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cgroups_rs::fs::cpuset::CpuSetController;
 use ownproc::cgroup::Controller;
+use ownproc::cgroup::deep::{self, Visit};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 
 use super::{GroupError, Hierarchies, Hierarchy};
 
@@ -219,34 +224,64 @@ fn copy_cpuset(hierarchy: &Hierarchy, group: &Path) -> Result<(), GroupError> {
     Ok(())
 }
 
-/// Removes a group and what was made below it. Waits up to [`REMOVE_TIMEOUT`] while the kernel says EBUSY. A group
-/// that is not there is no error.
+/// Removes a cgroup and what was made below it, however deep. Waits up to [`REMOVE_TIMEOUT`] in all while the kernel says
+/// EBUSY. A cgroup that is not there is no error.
 pub fn remove_tree(group: &Path) -> io::Result<()> {
     // most times it has nothing below
     if std::fs::remove_dir(group).is_ok() {
         return Ok(());
     }
-    let below = match std::fs::read_dir(group) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
+    let top = match deep::open(group) {
+        Ok(top) => top,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
     };
-    for entry in below {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
+    let mut remove = Remove { deadline: Instant::now() + REMOVE_TIMEOUT, failed: None };
+    deep::walk(&top, &mut remove)?;
+    if let Some(errno) = remove.failed {
+        return Err(errno.into());
+    }
+    remove.one(|| match std::fs::remove_dir(group) {
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        Ok(()) => Ok(()),
+    })?;
+    Ok(())
+}
+
+/// Removes what lies below a cgroup.
+struct Remove {
+    deadline: Instant,
+    failed: Option<Errno>,
+}
+
+impl Remove {
+    fn one(&self, remove: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+        let mut pause = Duration::from_micros(200);
+        loop {
+            match remove() {
+                Err(Errno::BUSY) if Instant::now() < self.deadline => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+                Err(Errno::NOENT) => return Ok(()),
+                other => return other,
+            }
         }
     }
-    let deadline = Instant::now() + REMOVE_TIMEOUT;
-    let mut pause = Duration::from_micros(200);
-    loop {
-        match std::fs::remove_dir(group) {
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
+}
+
+impl Visit for Remove {
+    fn enter(&mut self, _: BorrowedFd<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> ControlFlow<()> {
+        match self.one(|| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(errno) => {
+                self.failed = Some(errno);
+                ControlFlow::Break(())
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => return other,
         }
     }
 }

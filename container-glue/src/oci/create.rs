@@ -62,6 +62,8 @@ pub struct Parts<'a> {
     pub keep_keyring: bool,
     /// Descriptors that the program gets beside the first three.
     pub preserved: u32,
+    /// Those of them that are sockets of systemd's.
+    pub listening: u32,
     /// What `launch` asks for.
     pub extras: Option<&'a Extras>,
 }
@@ -219,6 +221,7 @@ fn make(global: &Global, args: &CreateArgs, relay: Option<&Relay>) -> Result<Cre
         no_pivot: args.no_pivot,
         keep_keyring: args.no_new_keyring,
         preserved: preserved(args),
+        listening: listen_fds(),
         extras: None,
     };
     let store = Store::open(&global.root)?;
@@ -302,6 +305,7 @@ impl Making {
             no_pivot,
             keep_keyring,
             preserved,
+            listening,
             extras,
         } = parts;
         let entry = self.entry.take().ok_or(OciError::NotRunning)?;
@@ -383,6 +387,7 @@ impl Making {
                 keep_keyring,
                 extras,
                 preserved,
+                listening,
             };
             init::main(&init, entrances, sources)
         })?;
@@ -522,7 +527,7 @@ impl Drop for Making {
         if let Some((init, _)) = self.init.take() {
             // with the first process of a pid namespace the kernel kills all others
             let _ = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
-            let _ = crate::supervise::exit_code(init.as_fd());
+            supervise::reap_within(init.as_fd(), stop::PATIENCE);
         }
         let (Some(entry), Some(store)) = (self.entry.take(), self.store.take()) else { return };
         let cleared = match self.record.take() {
@@ -627,14 +632,18 @@ fn check_hooks(all: &Hooks) -> Result<(), OciError> {
     hooks::check("hooks.poststop", all.poststop())
 }
 
-/// Descriptors that the container's process gets beside the first three.
+/// Descriptors that the container's process gets beside the first three: sockets of systemd's first.
 fn preserved(args: &CreateArgs) -> u32 {
     args.preserve_fds.saturating_add(listen_fds())
 }
 
-/// Closes what the caller had open and did not ask to pass on.
-pub fn close_inherited(args: &CreateArgs) {
+/// Checks what the caller wants to pass on, and closes what else it had open.
+pub fn take_passed(args: &CreateArgs) -> Result<(), OciError> {
+    let listening = listen_fds();
+    process::check_passed("LISTEN_FDS", 3, listening)?;
+    process::check_passed("--preserve-fds", listening.saturating_add(3), args.preserve_fds)?;
     process::close_all_but(preserved(args), &[]);
+    Ok(())
 }
 
 /// Where the daemon's tree is: as for `launch`.
@@ -643,9 +652,10 @@ pub fn mount_point() -> PathBuf {
     variable.filter(|path| path.is_absolute()).unwrap_or_else(|| crate::spec::DEFAULT_MOUNT.into())
 }
 
-/// Descriptors of socket activation (sd_listen_fds(3)) are passed on, too.
+/// Descriptors of socket activation that are meant for this process (sd_listen_fds(3)). They are passed on.
 fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id())).unwrap_or(0)
 }
 
 /// Writes a process's number: a reader sees no half of it.

@@ -96,6 +96,8 @@ pub struct Init<'a> {
     pub extras: Option<&'a Extras>,
     /// Descriptors that the program gets beside the first three.
     pub preserved: u32,
+    /// Those of them that are sockets of systemd's.
+    pub listening: u32,
 }
 
 /// Ready for `start`.
@@ -228,6 +230,13 @@ fn run(
     }
     hand_out(init, it)?;
     process::enter_cwd(&config.process)?;
+    if init.listening > 0 {
+        it.program.set("LISTEN_FDS", &init.listening.to_string());
+        it.program.set("LISTEN_PID", &std::process::id().to_string());
+        if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+            it.program.set("LISTEN_FDNAMES", &names);
+        }
+    }
     command::reset_signals(mask);
     Ok(it.program.execute())
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use super::OciError;
 use super::config::process::{Process, Rights, Scheduling};
 use crate::reaper::close_range;
 use crate::rootfs::{SetupError, Step};
@@ -255,6 +256,20 @@ pub fn enter_cwd(process: &Process) -> Result<(), SetupError> {
     let now = rustix::process::getcwd(Vec::new()).step(what)?;
     if now.to_bytes().first() != Some(&b'/') {
         return Err(io::Error::other("it lies outside the container")).step(what);
+    }
+    Ok(())
+}
+
+/// Checks that the caller has passed the descriptors from 3 on which it says it has: the numbers of others are given to what
+/// this program opens, and would be passed on. To be called before anything is opened. `asked` is the flag or variable.
+pub fn check_passed(asked: &str, first: u32, count: u32) -> Result<(), OciError> {
+    for number in first..first.saturating_add(count) {
+        // SAFETY: integers only.
+        if unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) } < 0 {
+            return Err(OciError::Setup(format!(
+                "{asked}: descriptor {number} is not open: the caller has to pass all from 3 on"
+            )));
+        }
     }
     Ok(())
 }

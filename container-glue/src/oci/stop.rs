@@ -4,14 +4,17 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::args::{DeleteArgs, Global, KillArgs};
 use super::store::{Entry, Levels, Record, Status, Store};
 use super::{Doing, OciError, freezer, hooks, inspect};
 
-/// How long `delete --force` waits for what it has killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long processes that were killed are waited for.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long processes may take to stand still before they are killed.
+const STANDSTILL: Duration = Duration::from_millis(500);
 
 /// `kill`.
 pub fn kill(global: &Global, args: &KillArgs) -> Result<(), OciError> {
@@ -19,10 +22,16 @@ pub fn kill(global: &Global, args: &KillArgs) -> Result<(), OciError> {
     let entry = Store::open(&global.root)?.entry(&args.id)?;
     let record = entry.read()?;
     if args.all {
+        drop(entry);
         return kill_all(&record, signal);
     }
     let init = record.alive().ok_or(OciError::NotRunning)?;
-    send(init.as_fd(), signal)
+    drop(entry);
+    send(init.as_fd(), signal)?;
+    if signal == libc::SIGKILL && freezer::is_frozen(&record.groups) {
+        freezer::thaw(&record.groups)?; // it cannot end before
+    }
+    Ok(())
 }
 
 /// `TERM`, `SIGTERM` or `15`; real-time signals by number.
@@ -56,27 +65,42 @@ fn send(process: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), OciErro
     }
 }
 
-/// Every process of the container. For SIGKILL they are stopped first, so that none is born meanwhile; where v2 can
-/// kill a group it does.
+/// Every process of the container. For SIGKILL the kernel kills whole v2 cgroups where it can; else they are stopped first,
+/// so that none is born meanwhile. Whatever fails, nothing stays frozen and the first process gets the signal.
 fn kill_all(record: &Record, signal: i32) -> Result<(), OciError> {
-    if signal == libc::SIGKILL
-        && let Some(group) = record.groups.first().filter(|group| group.v2)
-        && std::fs::write(group.path.join("cgroup.kill"), "1").is_ok()
-    {
-        return Ok(());
+    let killing = signal == libc::SIGKILL;
+    let v2 = record.groups.iter().find(|group| group.v2);
+    let by_kernel = killing
+        && v2.is_some_and(|group| crate::groups::tree::write(&group.path.join("cgroup.kill"), "1").is_ok());
+    let signalled = if by_kernel { Ok(()) } else { signal_each(record, signal) };
+    let init = match record.alive() {
+        Some(init) if !by_kernel => send(init.as_fd(), signal),
+        _ => Ok(()),
+    };
+    let thawed = if killing { freezer::thaw(&record.groups) } else { Ok(()) };
+    for result in [init, signalled, thawed] {
+        match result {
+            Err(OciError::NotRunning) => {}
+            other => other?,
+        }
     }
-    let stopped = signal == libc::SIGKILL && freezer::set(&record.groups, true).is_ok();
+    Ok(())
+}
+
+fn signal_each(record: &Record, signal: i32) -> Result<(), OciError> {
+    let init = record.pid;
+    if signal == libc::SIGKILL {
+        // one that does not stand still is found by the next look
+        let _ = freezer::set(&record.groups, true, STANDSTILL);
+    }
     let mut result = Ok(());
-    for number in freezer::processes(&record.groups)? {
+    for number in freezer::processes(&record.groups)?.into_iter().filter(|number| *number != init) {
         let Some(pid) = Pid::from_raw(number) else { continue };
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
         match send(process.as_fd(), signal) {
             Err(OciError::NotRunning) => {}
             other => result = result.and(other),
         }
-    }
-    if stopped {
-        freezer::set(&record.groups, false)?;
     }
     result
 }
@@ -94,7 +118,7 @@ pub fn pause(global: &Global, id: &str, freeze: bool) -> Result<(), OciError> {
     if !wanted {
         return Err(OciError::Status { id: id.to_owned(), is: status.name(), hint });
     }
-    freezer::set(&record.groups, freeze)
+    freezer::set(&record.groups, freeze, freezer::PATIENCE)
 }
 
 /// `delete`.
@@ -141,7 +165,7 @@ pub fn end_and_take_away(store: &Store, entry: Entry) -> Result<(), OciError> {
 fn take_away(store: &Store, entry: Entry, record: &Record) -> Result<(), OciError> {
     // a container without a pid namespace of its own may have left processes
     if !freezer::processes(&record.groups)?.is_empty() {
-        kill_all(record, libc::SIGKILL)?;
+        end(&entry, record)?;
     }
     clear(store, None, record)?;
     if let Some(hooks) = record.spec.hooks() {
@@ -158,7 +182,6 @@ pub fn sweep(store: &Store, levels: &Levels, entry: Entry) -> Result<(), OciErro
     match entry.read() {
         Ok(record) => {
             end(&entry, &record)?;
-            kill_all(&record, libc::SIGKILL)?;
             clear(store, Some(levels), &record)?;
         }
         Err(OciError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -167,22 +190,39 @@ pub fn sweep(store: &Store, levels: &Levels, entry: Entry) -> Result<(), OciErro
     entry.remove()
 }
 
-/// Kills it and waits until it has ended.
+/// Kills it and waits until it has ended, its other processes, too.
 fn end(entry: &Entry, record: &Record) -> Result<(), OciError> {
-    kill_all(record, libc::SIGKILL)?;
-    let _ = freezer::set(&record.groups, false);
-    if let Some(init) = record.alive() {
-        let _ = pidfd_send_signal(&init, rustix::process::Signal::KILL);
-    }
     let until = Instant::now() + PATIENCE;
-    while record.pid != 0 && entry.status(record) != Status::Stopped {
-        if Instant::now() > until {
-            let hint = "it was killed and does not end: it waits for a device or a filesystem";
-            return Err(OciError::Status { id: record.id.clone(), is: "running", hint });
+    let mut pause = Duration::from_millis(1);
+    loop {
+        // again and again: it may freeze its cgroups, and others may let processes in
+        let killed = kill_all(record, libc::SIGKILL);
+        let ended = record.pid == 0 || entry.status(record) == Status::Stopped;
+        let left = freezer::processes(&record.groups);
+        if ended && left.as_ref().is_ok_and(Vec::is_empty) {
+            return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        if Instant::now() > until {
+            killed?;
+            let left = left?;
+            let process = left.first().copied().filter(|_| ended).unwrap_or(record.pid);
+            return Err(OciError::Endless { id: record.id.clone(), process: describe(process) });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
-    Ok(())
+}
+
+/// A process for people: its number, name and state.
+fn describe(pid: i32) -> String {
+    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
+    match stat {
+        Ok(stat) => {
+            let name = stat.comm.replace(|c: char| c.is_control(), "?");
+            format!("process {pid} ({name}, state {})", stat.state)
+        }
+        Err(_) => format!("process {pid}"),
+    }
 }
 
 /// Takes back what a record lists.

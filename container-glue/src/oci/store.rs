@@ -5,13 +5,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use oci_spec::runtime::Spec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::{OciError, id};
+
+/// How long a command waits for another one that works on the same container.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The socket of a container that waits for `start`.
 pub const START: &str = "start.sock";
@@ -184,16 +189,17 @@ impl Store {
     pub fn claim(&self, id: &str) -> Result<Entry, OciError> {
         let path = self.root.join(id::check(id)?);
         match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Entry::lock(path, FlockArg::LockExclusive),
+            Ok(()) => Entry::lock(path, PATIENCE),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(OciError::Taken(id.to_owned())),
             Err(error) => Err(OciError::io("create", path, error)),
         }
     }
 
-    /// A container's directory, once nobody else works on it.
+    /// A container's directory, once nobody else works on it. An error where somebody does so for long: commands do not
+    /// wait for what a container controls while they have the lock.
     pub fn entry(&self, id: &str) -> Result<Entry, OciError> {
         let path = self.root.join(id::check(id)?);
-        match Entry::lock(path, FlockArg::LockExclusive) {
+        match Entry::lock(path, PATIENCE) {
             Err(OciError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Err(OciError::NoContainer(id.to_owned()))
             }
@@ -203,7 +209,7 @@ impl Store {
 
     /// The same, unless somebody works on it now.
     pub fn try_entry(&self, id: &str) -> Result<Entry, OciError> {
-        Entry::lock(self.root.join(id::check(id)?), FlockArg::LockExclusiveNonblock)
+        Entry::lock(self.root.join(id::check(id)?), Duration::ZERO)
     }
 
     /// A container's directory, to look at: also while it is made, by a hook for example.
@@ -294,14 +300,29 @@ fn replace<T: Serialize + ?Sized>(path: &Path, document: &T) -> Result<(), OciEr
 }
 
 impl Entry {
-    fn lock(path: PathBuf, how: FlockArg) -> Result<Self, OciError> {
+    fn lock(path: PathBuf, patience: Duration) -> Result<Self, OciError> {
         let file = path.join("lock");
+        let fail = |what, source: io::Error| OciError::io(what, &file, source);
         let open = File::options().create(true).truncate(false).write(true).open(&file);
-        let open = open.map_err(|source| OciError::io("open", &file, source))?;
-        let lock = Flock::lock(open, how).map_err(|(_, errno)| OciError::io("lock", &file, errno.into()))?;
+        let mut open = open.map_err(|source| fail("open", source))?;
+        let until = Instant::now() + patience;
+        let mut pause = Duration::from_micros(200);
+        let lock = loop {
+            match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => break lock,
+                Err((again, Errno::EAGAIN)) if Instant::now() < until => open = again,
+                Err((again, Errno::EAGAIN)) => {
+                    let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    return Err(OciError::Busy { id, holder: holder(&again) });
+                }
+                Err((_, errno)) => return Err(fail("lock", errno.into())),
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        };
         // deleted while this process waited for the lock
-        if !path.join("lock").exists() {
-            return Err(OciError::io("open", file, io::ErrorKind::NotFound.into()));
+        if !file.exists() {
+            return Err(fail("open", io::ErrorKind::NotFound.into()));
         }
         Ok(Self { path, _lock: Some(lock) })
     }
@@ -381,6 +402,24 @@ impl Record {
         // looked at while the descriptor is held: the number cannot be another process's now
         (identity(self.pid)? == self.start_time).then_some(pidfd)
     }
+}
+
+/// Who has the lock of a file, for people (proc_locks(5)).
+fn holder(file: &File) -> String {
+    let nobody = || "another command".to_owned();
+    let (Ok(meta), Ok(locks)) = (file.metadata(), std::fs::read_to_string("/proc/locks")) else {
+        return nobody();
+    };
+    let inode = format!(":{}", meta.ino());
+    let pid = locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK");
+        let pid = words.nth(3)?.parse::<i32>().ok()?;
+        words.next()?.ends_with(&inode).then_some(pid)
+    });
+    let Some(process) = pid.and_then(|pid| procfs::process::Process::new(pid).ok()) else { return nobody() };
+    let words = process.cmdline().unwrap_or_default();
+    let said: Vec<_> = words.iter().take(2).map(String::as_str).collect();
+    format!("process {} ({})", process.pid, said.join(" ").replace(|c: char| c.is_control(), "?"))
 }
 
 /// Start time of a process in clock ticks since boot; `None` when it is not there or has ended.

@@ -1,8 +1,16 @@
 //! A root directory for containers of OCI runtimes.
 
+use std::ffi::CStr;
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use crate::case::{Doing, Outcome};
 use crate::output::run;
@@ -85,12 +93,40 @@ impl Drop for Bundle {
     }
 }
 
+/// Removes cgroups that a case has left, however deep they are, with what is in them.
 fn sweep(dir: &Path) {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            sweep(&entry.path());
+    use ownproc::cgroup::deep;
+    for _ in 0..50 {
+        let Ok(top) = deep::open(dir) else { break };
+        let _ = deep::walk(&top, &mut Sweep);
+        if std::fs::remove_dir(dir).is_ok() {
+            break;
         }
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let _ = std::fs::remove_dir(dir);
     let _ = dir.parent().filter(|parent| parent.ends_with("ownproc-e2e")).map(std::fs::remove_dir);
+}
+
+struct Sweep;
+
+impl ownproc::cgroup::deep::Visit for Sweep {
+    fn enter(&mut self, cgroup: BorrowedFd<'_>) -> ControlFlow<()> {
+        let open = |name: &str, flags| openat(cgroup, name, flags, Mode::empty()).map(std::fs::File::from);
+        if let Ok(mut file) = open("freezer.state", OFlag::O_WRONLY) {
+            let _ = file.write(b"THAWED");
+        }
+        let mut text = String::new();
+        if let Ok(mut file) = open("cgroup.procs", OFlag::O_RDONLY) {
+            let _ = file.read_to_string(&mut text);
+        }
+        for pid in text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> ControlFlow<()> {
+        let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
+        ControlFlow::Continue(())
+    }
 }

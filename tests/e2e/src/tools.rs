@@ -3,6 +3,7 @@
 pub mod hostile;
 pub mod latency;
 mod memory;
+mod newcomers;
 mod psi;
 mod sysinfo;
 
@@ -42,6 +43,7 @@ pub fn main(words: &[&str]) -> ExitCode {
         ["hostless", tree] => hostless(tree),
         ["hostile", rest @ ..] => hostile::main(rest),
         ["latency", rest @ ..] => latency::main(rest),
+        ["newcomers", rest @ ..] => newcomers::main(rest),
         _ => Err(crate::case::Failure(format!("unknown test program {words:?}"))),
     };
     match done {

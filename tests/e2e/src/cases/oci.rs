@@ -2,11 +2,14 @@
 
 mod bad;
 mod cve;
+mod deep;
 mod engines;
 mod fields;
 mod launched;
 pub mod many;
 mod mounts;
+mod newcomers;
+mod passed;
 mod podman;
 mod rootless;
 
@@ -40,6 +43,10 @@ pub const OF_CGROUPS: &[Row] = &[
     ("oci_process_settings", Cpus(2), fields::process_settings),
     ("oci_cpuset_partition", V2, fields::partition),
     ("oci_events", Nothing, fields::events),
+    ("oci_newcomers_without_rights", Nothing, newcomers::without_rights),
+    ("oci_newcomers_stopped", Nothing, newcomers::stopped),
+    ("oci_newcomers_paused", Nothing, newcomers::paused),
+    ("oci_deep_cgroups", Nothing, deep::nested),
     ("oci_podman", Nothing, podman::podman),
     ("oci_podman_pods", Nothing, podman::pods),
     ("oci_containerd", Nothing, engines::containerd),
@@ -54,6 +61,7 @@ pub const CASES: &[Row] = &[
     ("oci_hostile_roots", Nothing, bad::roots),
     ("oci_launched_goes_by_itself", Nothing, launched::goes_by_itself),
     ("oci_launched_with_a_terminal", Nothing, launched::terminal),
+    ("oci_descriptors_passed", Nothing, passed::descriptors),
     ("oci_ns", Nothing, fields::ns),
     ("oci_joining", Nothing, fields::joining),
     ("oci_mounts_owners", Nothing, mounts::owners),
