@@ -441,7 +441,7 @@ impl Making {
             beside.serve(&ours).doing("hear from the container's process")?;
         }
         if join.is_watched() {
-            self.move_to_first(Child { pid, pidfd })?;
+            self.move_to_first(Child { pid, pidfd }, join)?;
         } else {
             self.expect("Ready")?;
         }
@@ -449,8 +449,8 @@ impl Making {
         process::schedule(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))
     }
 
-    /// Takes the first process for the container, which `maker` has set up.
-    fn move_to_first(&mut self, maker: Child) -> Result<(), OciError> {
+    /// Takes the first process for the container, which `maker` has set up. That ends when `join` is dropped.
+    fn move_to_first(&mut self, maker: Child, join: Joined) -> Result<(), OciError> {
         let (mut born, mut ready) = (None, false);
         while born.is_none() || !ready {
             match self.hear()? {
@@ -472,6 +472,8 @@ impl Making {
         if let (Some(daemon), Some(name)) = (&mut self.daemon, &record.registered) {
             daemon.replace(name, pidfd.as_fd(), &record.open_groups()?)?;
         }
+        drop(join);
+        supervise::reap_within(maker.pidfd.as_fd(), stop::PATIENCE);
         Ok(())
     }
 

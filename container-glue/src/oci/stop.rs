@@ -19,14 +19,12 @@ const STANDSTILL: Duration = Duration::from_millis(500);
 /// `kill`.
 pub fn kill(global: &Global, args: &KillArgs) -> Result<(), OciError> {
     let signal = signal(&args.signal)?;
-    let entry = Store::open(&global.root)?.entry(&args.id)?;
-    let record = entry.read()?;
+    // without the lock: nothing is changed, and whoever has it may be what is to be ended
+    let record = Store::open(&global.root)?.look(&args.id)?.read()?;
     if args.all {
-        drop(entry);
         return kill_all(&record, signal);
     }
     let init = record.alive().ok_or(OciError::NotRunning)?;
-    drop(entry);
     send(init.as_fd(), signal)?;
     if signal == libc::SIGKILL && freezer::is_frozen(&record.groups) {
         freezer::thaw(&record.groups)?; // it cannot end before
