@@ -14,6 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
+use super::config::mounts::{Kind, Mount};
 use super::config::process::Process;
 use super::console::Console;
 use super::extras::{Extras, Stdio};
@@ -294,6 +295,8 @@ fn prepare(
     let config = init.config;
     if init.join.is_watched() {
         init.join.enter(init.new)?;
+        let procfs = |mount: &&Mount| matches!(&mount.kind, Kind::New(kind) if kind == "proc");
+        init.join.prepare_procfs(config.mounts.iter().filter(procfs).count())?;
         bind_life()?;
         send(init.channel, &Report::Inside);
     }

@@ -6,6 +6,7 @@
 
 mod procfs;
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -60,6 +61,8 @@ struct Pids {
     early: bool,
     /// Closed when the maker knows the first process.
     hold: (OwnedFd, OwnedFd),
+    /// Contexts of procfs that were not used yet.
+    procfs: RefCell<Vec<OwnedFd>>,
 }
 
 impl Joined {
@@ -90,7 +93,7 @@ impl Joined {
                 libc::CLONE_NEWPID if is_own(&space.file, name).map_err(fail)? => {}
                 libc::CLONE_NEWPID => {
                     let hold = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).doing("make a pipe")?;
-                    found.pids = Some(Pids { space, early: false, hold });
+                    found.pids = Some(Pids { space, early: false, hold, procfs: RefCell::default() });
                 }
                 libc::CLONE_NEWCGROUP if !in_user => found.late.push(space),
                 // the kernel lets nobody enter the user namespace that he is in
@@ -140,10 +143,19 @@ impl Joined {
         }
     }
 
+    /// Prepares this many contexts for [`Self::procfs`]. To be called before anything is mounted over this process's root:
+    /// the kernel gives nobody a user namespace who seems to be in a changed root.
+    pub fn prepare_procfs(&self, count: usize) -> Result<(), SetupError> {
+        let Some(pids) = &self.pids else { return Ok(()) };
+        let made = (0..count).map(|_| procfs::of(&pids.space.file)).collect::<io::Result<_>>();
+        *pids.procfs.borrow_mut() = made.step(|| "cannot mount a new proc".to_owned())?;
+        Ok(())
+    }
+
     /// A context of a new procfs that shows the processes of the container.
     pub fn procfs(&self) -> io::Result<OwnedFd> {
         match &self.pids {
-            Some(pids) => procfs::of(&pids.space.file),
+            Some(pids) => pids.procfs.borrow_mut().pop().ok_or_else(|| io::ErrorKind::NotFound.into()),
             None => Ok(rustix::mount::fsopen("proc", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC)?),
         }
     }

@@ -50,8 +50,14 @@ fn reach(own: i32, file: &str) -> Outcome {
     Ok(())
 }
 
-/// CapPrm and CapEff.
+/// CapPrm and CapEff; none of a process in a user namespace below, where they give no rights over anything here.
 fn rights(pid: i32) -> Option<u64> {
+    let users = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    if let (Some(own), Some(its)) = (users("self"), users(&pid.to_string()))
+        && own != its
+    {
+        return Some(0);
+    }
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let of = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;

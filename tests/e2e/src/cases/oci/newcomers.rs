@@ -150,7 +150,7 @@ pub fn stopped() -> Outcome {
     oci.leave(&["run", "--detach", &id])?;
     began(&oci)?;
     let mut hung = 0;
-    for round in 0..6 {
+    for round in 0..4 {
         let mut child = begin(&oci, &["exec", &id, "sleep", "100"])?;
         std::thread::sleep(Duration::from_millis(100));
         let state = ends(&oci, &["state", &id])?;
@@ -168,7 +168,7 @@ pub fn stopped() -> Outcome {
             }
         }
     }
-    check!(hung < 6, "exec ended in none of 6 rounds");
+    check!(hung < 4, "exec ended in none of 4 rounds");
     for words in [&["pause", &id] as &[&str], &["resume", &id], &["kill", &id, "USR1"], &["ps", &id]] {
         let output = ends(&oci, words)?;
         check!(output.code == 0, "{words:?}: {output:?}");
