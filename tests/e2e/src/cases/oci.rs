@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::Row;
 use crate::bundle::Bundle;
-use crate::case::Needs::{Cpus, Nothing, V2};
+use crate::case::Needs::{Cpus, Nothing, OwnMachine, V2};
 use crate::case::{Doing, Outcome, check, check_eq, fail};
 use crate::output::{Output, run};
 use crate::parse::Meminfo;
@@ -44,6 +44,7 @@ pub const OF_CGROUPS: &[Row] = &[
     ("oci_cpuset_partition", V2, fields::partition),
     ("oci_events", Nothing, fields::events),
     ("oci_newcomers_without_rights", Nothing, newcomers::without_rights),
+    ("oci_newcomers_not_dumpable", OwnMachine, newcomers::not_dumpable),
     ("oci_newcomers_stopped", Nothing, newcomers::stopped),
     ("oci_newcomers_paused", Nothing, newcomers::paused),
     ("oci_deep_cgroups", Nothing, deep::nested),

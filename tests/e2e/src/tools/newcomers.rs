@@ -13,16 +13,17 @@ use crate::case::{Doing, Outcome, fail};
 /// Highest process number that is looked at.
 const MOST: i32 = 600;
 
-/// `newcomers reach FILE SECONDS` and `newcomers stop SECONDS`.
+/// `newcomers reach FILE SECONDS`, `newcomers look SECONDS` and `newcomers stop SECONDS`.
 ///
 /// `reach` fails when it sees a process that has a capability which it does not have itself, or whose root has FILE.
-/// `stop` sends SIGSTOP to every process that it may. Both create `/tmp/waiting` when they begin, and end after SECONDS or
+/// `look` fails when it may look into a process that has not begun its program. `stop` sends SIGSTOP to every process that it may. Both create `/tmp/waiting` when they begin, and end after SECONDS or
 /// when there is `/tmp/enough`.
 pub fn main(words: &[&str]) -> Outcome {
     match words {
         ["reach", file, seconds] => until(seconds, |own| reach(own, file)),
+        ["look", seconds] => until(seconds, look),
         ["stop", seconds] => until(seconds, stop),
-        _ => fail!("newcomers reach FILE SECONDS, newcomers stop SECONDS"),
+        _ => fail!("newcomers reach FILE SECONDS, newcomers look SECONDS, newcomers stop SECONDS"),
     }
 }
 
@@ -64,6 +65,24 @@ fn rights(pid: i32) -> Option<u64> {
         u64::from_str_radix(line.trim(), 16).ok()
     };
     Some(of("CapPrm:")? | of("CapEff:")?)
+}
+
+fn look(own: i32) -> Outcome {
+    for pid in (2..MOST).filter(|pid| *pid != own) {
+        let process = Pid::from_raw(pid);
+        if kill(process, Signal::SIGSTOP).is_err() {
+            continue; // another user's still
+        }
+        // the kernel follows this link for whoever could trace the process (proc_pid_exe(5))
+        let program = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.display().to_string());
+        if let Ok(program) = program
+            && !program.ends_with("/busybox")
+        {
+            fail!("process {pid} lets us look into it: {program}");
+        }
+        let _ = kill(process, Signal::SIGCONT);
+    }
+    Ok(())
 }
 
 fn stop(own: i32) -> Outcome {

@@ -139,6 +139,33 @@ fn without_rights_by(mark: &str) -> Outcome {
     oci.nothing_is_left()
 }
 
+/// Nobody of the same user looks into one, also where fs.suid_dumpable would let him.
+pub fn not_dumpable() -> Outcome {
+    let oci = with_tool("dumpable", "look 60")?;
+    let id = oci.id.clone();
+    oci.change(|config| {
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        capabilities(config, &[]);
+    })?;
+    let setting = "/proc/sys/fs/suid_dumpable";
+    let before = std::fs::read_to_string(setting)?;
+    std::fs::write(setting, "1")?;
+    let look = || -> Outcome {
+        oci.leave(&["run", "--detach", &id])?;
+        began(&oci)?;
+        for _ in 0..30 {
+            let output = ends(&oci, &["exec", &id, "true"])?;
+            let seen = std::fs::read_to_string(oci.bundle.dir.join("errors"))?;
+            check!(output.code == 0 && seen.is_empty(), "exec: {output:?}; {seen}");
+        }
+        oci.run(&["delete", "--force", &id])?;
+        oci.nothing_is_left()
+    };
+    let outcome = look();
+    std::fs::write(setting, before)?;
+    outcome
+}
+
 /// A container stops each process that comes: nobody outside waits for it longer than he wants to.
 pub fn stopped() -> Outcome {
     let oci = with_tool("stopped", "stop 100")?;
