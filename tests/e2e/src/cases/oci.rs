@@ -50,6 +50,7 @@ pub const OF_CGROUPS: &[Row] = &[
     ("oci_deep_cgroups", Nothing, deep::nested),
     ("oci_podman", Nothing, podman::podman),
     ("oci_podman_pods", Nothing, podman::pods),
+    ("oci_podman_newcomers", Nothing, podman::newcomers),
     ("oci_containerd", Nothing, engines::containerd),
     ("oci_docker", Nothing, engines::docker),
 ];

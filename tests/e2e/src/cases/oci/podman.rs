@@ -8,8 +8,10 @@ use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::{Output, run};
 use crate::parse::Meminfo;
 
+mod newcomers;
 mod pods;
 
+pub use newcomers::newcomers;
 pub use pods::pods;
 
 /// podman with storage of its own.
@@ -28,14 +30,18 @@ impl Podman {
         Ok(Self { bundle, runtime })
     }
 
-    fn call(&self, words: &[&str]) -> Outcome<Output> {
+    fn command(&self, words: &[&str]) -> Command {
         let dir = &self.bundle.dir;
         let mut command = Command::new("podman");
         command.env("CONTAINERS_CONF", dir.join("containers.conf")).envs(ONE_THREAD);
         command.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));
         command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
         command.args(["--runtime", &self.runtime]).args(words);
-        run(&mut command)
+        command
+    }
+
+    fn call(&self, words: &[&str]) -> Outcome<Output> {
+        run(&mut self.command(words))
     }
 
     /// One that must succeed; what it printed.
