@@ -195,6 +195,7 @@ fn follow(
     drop(entry); // from here on others may look at it and signal it
     let code = match started {
         Ok((Until::Stopped(signal), _)) => Ok(supervise::code_of_signal(signal)),
+        Ok((Until::HeldUp, _)) => Err(OciError::HeldUp(spec.name.to_string()).into()),
         Ok((Until::Done(Ok(())), init)) if spec.detached => {
             println!("{}", spec.name);
             if spec.remove {

@@ -126,6 +126,11 @@ pub enum OciError {
         /// Number, name and state.
         process: String,
     },
+    /// A process was stopped before its program began.
+    #[error(
+        "container {0}: a process of it stops every new one before its program begins; end that one, or kill the container"
+    )]
+    HeldUp(String),
     /// The process to be signalled has ended.
     // podman and containerd look for these words
     #[error("container not running")]
@@ -201,7 +206,7 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
     let global = &rootless::with_root(global);
     let done = match verb {
         Verb::Create(args) => create::create(global, args),
-        Verb::Start(args) => create::start(global, &args.id),
+        Verb::Start(args) => return create::start(global, &args.id).map_err(|error| error.to_string()),
         Verb::Run(args) => return create::run(global, args).map_err(|error| error.to_string()),
         Verb::Exec(args) => return exec::exec(global, args).map_err(|error| error.to_string()),
         Verb::State(args) => inspect::show(global, &args.id),

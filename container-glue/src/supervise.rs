@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -30,7 +31,13 @@ pub enum Until<T> {
     Done(T),
     /// By a signal to this process.
     Stopped(Signal),
+    /// A process of the container was stopped for long, before its program began.
+    HeldUp,
 }
+
+/// How often [`Signals::until_stopped`] looks at the process, and how many times in a row that may be stopped.
+const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: u32 = 20;
 
 /// The launcher's signals, from before the container exists until the launcher ends.
 #[derive(Debug)]
@@ -112,8 +119,12 @@ impl Signals {
 
     /// Does `work` on a thread of its own, and gives it up when a signal comes that ends programs. It may wait for what a
     /// container controls. The thread is left behind then: this process is to end.
+    ///
+    /// `process` is the one that is waited for, 0 while there is none. Others in its pid namespace may stop it before its
+    /// program begins. It is told to go on, and given up after five seconds: engines hold locks of their own meanwhile.
     pub fn until_stopped<T: Send + 'static>(
         &self,
+        process: &AtomicI32,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<Until<T>> {
         let stopping: SigSet = STOPPING.iter().copied().filter(|signal| !is_ignored(*signal)).collect();
@@ -125,11 +136,18 @@ impl Signals {
             result
         })?;
         let interest = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let look = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::NONE);
+        let mut stopped = 0;
         loop {
             let mut fds = [interest(ended.as_fd()), interest(stopping.as_fd())];
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, look) {
+                Ok(0) if let_go_on(process.load(Ordering::Acquire)) => stopped += 1,
+                Ok(0) => stopped = 0,
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
+            }
+            if stopped >= LOOKS {
+                return Ok(Until::HeldUp);
             }
             let mut ready = fds.map(|fd| fd.any().unwrap_or(true));
             if ready[1] && !ready[0] {
@@ -181,6 +199,18 @@ fn send(init: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let error = io::Error::last_os_error();
     // ESRCH: it has ended meanwhile
     if result == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+}
+
+/// Whether a process is stopped; it is told to go on.
+fn let_go_on(pid: i32) -> bool {
+    let Some(number) = rustix::process::Pid::from_raw(pid) else { return false };
+    let state = procfs::process::Process::new(pid).and_then(|process| process.stat()).map(|stat| stat.state);
+    let stopped = state.is_ok_and(|state| state == 'T');
+    if stopped {
+        // not reaped, so that the number is its own still
+        let _ = rustix::process::kill_process(number, rustix::process::Signal::CONT);
+    }
+    stopped
 }
 
 /// Reaps a child that was killed, unless it takes long to end: it may wait in the kernel.

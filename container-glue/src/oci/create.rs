@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI32;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use oci_spec::runtime::{Hooks, LinuxResources, Spec};
@@ -74,12 +75,17 @@ pub fn create(global: &Global, args: &CreateArgs) -> Result<(), OciError> {
 }
 
 /// `start`.
-pub fn start(global: &Global, id: &str) -> Result<(), OciError> {
+pub fn start(global: &Global, id: &str) -> Result<u8, OciError> {
+    let signals = Signals::block().doing("block signals")?;
     let entry = Store::open(&global.root)?.entry(id)?;
     let record = entry.read()?;
     let connection = connect(&entry, &record)?;
     drop(entry); // the container's process may be held up by others in its pid namespace
-    hear_from(&connection, &record)
+    match hear(&signals, connection, &record)? {
+        Until::Done(result) => result.map(|()| 0),
+        Until::Stopped(signal) => Ok(supervise::code_of_signal(signal)),
+        Until::HeldUp => Err(OciError::HeldUp(id.to_owned())),
+    }
 }
 
 /// `run`: the exit code of the container, or 0 where it is left running.
@@ -97,6 +103,7 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<u8, OciError> {
     });
     let code = match started {
         Ok((_, Until::Stopped(signal))) => Ok(supervise::code_of_signal(signal)),
+        Ok((_, Until::HeldUp)) => Err(OciError::HeldUp(args.create.id.clone())),
         Ok((_, Until::Done(Err(error)))) | Err(error) => Err(error),
         Ok(_) if args.detach => return Ok(0),
         Ok((pidfd, _)) => match relay {
@@ -140,8 +147,8 @@ pub fn hear(
     connection: UnixStream,
     record: &Record,
 ) -> Result<Until<Result<(), OciError>>, OciError> {
-    let record = record.clone();
-    signals.until_stopped(move || hear_from(&connection, &record)).doing("wait for the container")
+    let (record, process) = (record.clone(), AtomicI32::new(record.pid));
+    signals.until_stopped(&process, move || hear_from(&connection, &record)).doing("wait for the container")
 }
 
 /// Hears whether the program runs.

@@ -79,7 +79,7 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     let wait =
         Wait { ours, opener, beside, of_beside, process, helper: helper_of_wait, born: Arc::clone(&born) };
     let Child { pid, pidfd } =
-        match signals.until_stopped(move || wait.for_program()).doing("wait for the process")? {
+        match signals.until_stopped(&born, move || wait.for_program()).doing("wait for the process")? {
             Until::Done(Ok(child)) => child,
             stopped_or_failed => {
                 // the container may keep both from ending: nobody waits for them
@@ -89,6 +89,7 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
                     Until::Done(Err(why)) => Err(why),
                     Until::Done(Ok(_)) => Ok(0),
                     Until::Stopped(signal) => Ok(supervise::code_of_signal(signal)),
+                    Until::HeldUp => Err(OciError::HeldUp(args.id.clone())),
                 };
             }
         };
