@@ -204,6 +204,14 @@ pub fn main(global: &args::Global, verb: &Verb) -> Result<u8, String> {
     };
     checked.map_err(|error| error.to_string())?;
     let global = &rootless::with_root(global);
+    if !matches!(verb, Verb::Exec(_) | Verb::Start(_) | Verb::Features | Verb::Spec(_))
+        && global.root.exists()
+    {
+        let swept = store::Store::open(&global.root).and_then(|store| stop::sweep_left(&store, None));
+        if let Err(error) = swept {
+            ::log::warn!("{error}");
+        }
+    }
     let done = match verb {
         Verb::Create(args) => create::create(global, args),
         Verb::Start(args) => return create::start(global, &args.id).map_err(|error| error.to_string()),

@@ -56,10 +56,10 @@ pub fn claim(
         // so that a later launch finds it, however soon this one is killed
         entry.write_launched(&launched)?;
         let levels = store.levels()?;
-        let living = sweep(store, &levels, name)?;
+        stop::sweep_left(store, Some(&levels))?;
         let mut limits = spec.limits.clone();
         if spec.pin {
-            let pinned = pin(spec, hierarchies, &living)?;
+            let pinned = pin(spec, hierarchies, &pinned(store, name)?)?;
             launched.pinned = Some(pinned.to_string());
             entry.write_launched(&launched)?;
             limits.cpuset_cpus = Some(pinned);
@@ -106,32 +106,15 @@ fn entry_of_the_dead(store: &Store, name: &str) -> Result<Option<Entry>, LaunchE
     }
 }
 
-/// Takes back what dead launchers left, and gives the CPUs that the living containers have chosen.
-fn sweep(store: &Store, levels: &Levels, own: &str) -> Result<Vec<CpuSet>, LaunchError> {
+/// The CPUs that the living containers have chosen.
+fn pinned(store: &Store, own: &str) -> Result<Vec<CpuSet>, LaunchError> {
     let mut pinned = Vec::new();
-    for (id, launched) in store.launched()? {
-        if id == own {
-            continue;
-        }
-        let pins = launched.pinned.as_deref().and_then(|text| CpuSet::parse(text).ok()).unwrap_or_default();
-        if launched.is_alive() {
-            pinned.push(pins);
-            continue;
-        }
-        // somebody works on it
-        let Ok(entry) = store.try_entry(&id) else { continue };
-        if launched.detached {
-            match entry.read() {
-                Ok(record) if record.alive().is_some() => {
-                    pinned.push(pins);
-                    continue;
-                }
-                Ok(record) if record.pid != 0 => continue, // it has ended, and waits for delete
-                _ => {}
-            }
-        }
-        if let Err(error) = stop::sweep(store, levels, entry) {
-            log::warn!("left by a launcher that was killed: {error}");
+    for (id, launched) in store.launched()?.into_iter().filter(|(id, _)| id != own) {
+        let lives =
+            || store.look(&id).and_then(|entry| entry.read()).is_ok_and(|record| record.alive().is_some());
+        if launched.is_alive() || launched.detached && lives() {
+            let pins = launched.pinned.as_deref().and_then(|text| CpuSet::parse(text).ok());
+            pinned.extend(pins);
         }
     }
     Ok(pinned)

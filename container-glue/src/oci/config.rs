@@ -91,6 +91,10 @@ impl Config {
             if value.is_some() && !own_uts {
                 return Err(OciError::config(field, "needs a uts namespace in linux.namespaces"));
             }
+            // what sethostname(2) and setdomainname(2) take
+            if value.as_ref().is_some_and(|name| name.len() > 64 || name.contains('\0')) {
+                return Err(OciError::config(field, "is longer than 64 bytes, or holds a NUL byte"));
+            }
         }
         if let Some(propagation) = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty())
             && !PROPAGATIONS.contains(&propagation)
@@ -101,6 +105,11 @@ impl Config {
             ));
         }
         let in_user = namespaces.has_own(libc::CLONE_NEWUSER);
+        for device in linux.devices().iter().flatten() {
+            for (owner, number) in [("uid", device.uid()), ("gid", device.gid())] {
+                number.map(|number| process::id(&format!("linux.devices.{owner}"), number)).transpose()?;
+            }
+        }
         let mut made = mounts::all(spec.mounts().as_deref().unwrap_or_default(), bundle, in_user)?;
         if let Some(label) = linux.mount_label().as_deref().filter(|label| !label.is_empty()) {
             mounts::label(&mut made, label)?;

@@ -667,11 +667,37 @@ fn listen_fds() -> u32 {
     number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id())).unwrap_or(0)
 }
 
-/// Writes a process's number: a reader sees no half of it.
+/// Writes a process's number: a reader sees no half of it. The directory may be another user's, who must not be able to have
+/// another file written.
 pub fn write_pid(path: &Path, pid: i32) -> Result<(), OciError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.new"));
-    std::fs::write(&new, pid.to_string())
-        .and_then(|()| std::fs::rename(&new, path))
-        .map_err(|source| OciError::io("write", path, source))
+    let new = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+    let write = || {
+        let _ = std::fs::remove_file(&new); // of a process of that number that was killed
+        // O_EXCL follows no link
+        let mut file = std::fs::File::options().write(true).create_new(true).open(&new)?;
+        io::Write::write_all(&mut file, pid.to_string().as_bytes())?;
+        std::fs::rename(&new, path)
+    };
+    write().map_err(|source| {
+        let _ = std::fs::remove_file(&new);
+        OciError::io("write", path, source)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, file) = (dir.path().join("victim"), dir.path().join("pid"));
+        std::fs::write(&victim, "precious").unwrap();
+        for name in [".pid.new".to_owned(), format!(".pid.{}.new", std::process::id()), "pid".to_owned()] {
+            std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
+        }
+        super::write_pid(&file, 42).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "42");
+        assert!(std::fs::symlink_metadata(&file).unwrap().is_file());
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    }
 }

@@ -1,7 +1,9 @@
 //! `--log`: errors in a file, as podman, containerd and Docker read them from a runtime.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::args::{Global, LogFormat};
@@ -15,10 +17,21 @@ pub fn error(global: &Global, message: &str) {
         LogFormat::Json => serde_json::json!({ "level": "error", "msg": message, "time": time }).to_string(),
         LogFormat::Text => format!("time=\"{time}\" level=error msg={message:?}"),
     };
-    let file = File::options().create(true).append(true).open(path);
-    if let Err(error) = file.and_then(|mut file| writeln!(file, "{line}")) {
+    if let Err(error) = open(path).and_then(|mut file| writeln!(file, "{line}")) {
         log::warn!("--log {}: {error}", path.display());
     }
+}
+
+/// Its directory may be another user's: a link that was put there is not followed, and a pipe is not waited for. /dev and /proc
+/// are root's; there are links to what this process has open.
+fn open(path: &Path) -> io::Result<File> {
+    let trusted = ["/dev", "/proc"].iter().any(|dir| path.starts_with(dir));
+    let no_link = if trusted { 0 } else { libc::O_NOFOLLOW };
+    File::options()
+        .create(true)
+        .append(true)
+        .custom_flags(no_link | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
 }
 
 /// Seconds since 1970 as `2026-11-30T06:50:00Z`.
@@ -40,6 +53,17 @@ pub fn rfc3339(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, link) = (dir.path().join("victim"), dir.path().join("log"));
+        std::fs::write(&victim, "").unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        assert_eq!(open(&link).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        assert!(open(&victim).is_ok() && open(&dir.path().join("new")).is_ok());
+        assert!(open(Path::new("/dev/stderr")).is_ok(), "a link of root's");
+    }
 
     #[test]
     fn dates() {

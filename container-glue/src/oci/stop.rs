@@ -175,6 +175,25 @@ fn take_away(store: &Store, entry: Entry, record: &Record) -> Result<(), OciErro
     entry.remove()
 }
 
+/// Takes back what launchers have left that were killed: containers in the foreground, and those that were not made yet.
+/// A detached one that has ended waits for `delete`. `levels`: those above all groups, where the caller holds them.
+pub fn sweep_left(store: &Store, levels: Option<&Levels>) -> Result<(), OciError> {
+    for (id, launched) in store.launched()?.into_iter().filter(|(_, launched)| !launched.is_alive()) {
+        // somebody works on it
+        let Ok(entry) = store.try_entry(&id) else { continue };
+        if launched.detached && entry.read().is_ok_and(|record| record.pid != 0) {
+            continue;
+        }
+        let own = levels.is_none().then(|| store.levels()).transpose()?;
+        if let Some(levels) = levels.or(own.as_ref())
+            && let Err(error) = sweep(store, levels, entry)
+        {
+            log::warn!("left by a launcher that was killed: {error}");
+        }
+    }
+    Ok(())
+}
+
 /// Takes back what a launcher that was killed has left, however far it came. The levels above all groups are held.
 pub fn sweep(store: &Store, levels: &Levels, entry: Entry) -> Result<(), OciError> {
     match entry.read() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use oci_spec::runtime::Spec;
+use rustix::fs::{CWD, RenameFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,10 @@ const LAUNCH: &str = "launch.json";
 
 /// What is being written, before it has its name. No container's name.
 const NEW: &str = "new~";
+
+/// What the name of a directory begins with that has no container's name yet; its maker's number follows. No container's
+/// name.
+const UNCLAIMED: &str = "claim~";
 
 /// A group of the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +161,38 @@ impl Store {
         if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
             return Err(OciError::UnsafeRoot(root.to_owned()));
         }
-        Ok(Self { root: root.to_owned() })
+        let store = Self { root: root.to_owned() };
+        store.tidy();
+        Ok(store)
+    }
+
+    /// Takes away directories that were left by commands that were killed before they had written down what they make. What
+    /// cannot be removed now is left to the next command.
+    fn tidy(&self) {
+        for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.join("state.json").exists() || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
+            if let Some((_, maker)) = name.to_str().and_then(|name| name.split_once(UNCLAIMED)) {
+                if !Path::new("/proc").join(maker).exists() {
+                    let _ = std::fs::remove_dir_all(&path);
+                }
+                continue;
+            }
+            // who lives has the lock; without the file it was about to go, or to be anything but ours
+            match path.join("lock").exists() {
+                true => {
+                    let left = Entry::lock(path, Duration::ZERO);
+                    let left = left.ok().filter(|entry| !entry.path.join("state.json").exists());
+                    let _ = left.map(Entry::remove);
+                }
+                false => {
+                    let _ = std::fs::remove_dir(&path);
+                }
+            }
+        }
     }
 
     /// Waits for the lock; it is held for some milliseconds only. Whoever holds it waits for no container's own.
@@ -188,10 +224,27 @@ impl Store {
     /// A new container's directory; an error where the name is taken.
     pub fn claim(&self, id: &str) -> Result<Entry, OciError> {
         let path = self.root.join(id::check(id)?);
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Entry::lock(path, PATIENCE),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(OciError::Taken(id.to_owned())),
-            Err(error) => Err(OciError::io("create", path, error)),
+        if path.exists() {
+            return Err(OciError::Taken(id.to_owned()));
+        }
+        // it gets its name when it is locked, so that nobody takes it for one that was left
+        let new = self.root.join(format!("{UNCLAIMED}{}", std::process::id()));
+        let fail = |source| OciError::io("create", &path, source);
+        let _ = std::fs::remove_dir_all(&new); // of a process of that number that was killed
+        DirBuilder::new().mode(0o700).create(&new).map_err(fail)?;
+        let mut entry = Entry::lock(new.clone(), PATIENCE)?;
+        match rustix::fs::renameat_with(CWD, &new, CWD, &path, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                entry.path = path;
+                Ok(entry)
+            }
+            Err(errno) => {
+                let _ = std::fs::remove_dir_all(&new);
+                match errno {
+                    rustix::io::Errno::EXIST => Err(OciError::Taken(id.to_owned())),
+                    errno => Err(fail(errno.into())),
+                }
+            }
         }
     }
 
@@ -363,7 +416,11 @@ impl Entry {
                 _ => {}
             }
         }
-        std::fs::remove_dir(&self.path).map_err(|source| OciError::io("remove", &self.path, source))
+        match std::fs::remove_dir(&self.path) {
+            // another command tidied up
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| OciError::io("remove", &self.path, source)),
+        }
     }
 
     /// How far the container is.

@@ -97,6 +97,18 @@ fn text(field: &str, text: &str) -> Result<CString, OciError> {
     CString::new(text).map_err(|_| OciError::config(field, "holds a NUL byte"))
 }
 
+/// Checks the number of a user or a group. -1 stands for "as it is" in setresuid(2), setresgid(2) and chown(2): it would leave
+/// the process root.
+pub fn id(field: &str, number: u32) -> Result<u32, OciError> {
+    if number == u32::MAX {
+        return Err(OciError::config(
+            field,
+            format!("{number} is no user or group: the last one is 4294967294"),
+        ));
+    }
+    Ok(number)
+}
+
 impl Process {
     /// Checks the object.
     pub fn new(process: &oci_spec::runtime::Process) -> Result<Self, OciError> {
@@ -125,9 +137,14 @@ impl Process {
             args: args.iter().map(|arg| text("process.args", arg)).collect::<Result<_, _>>()?,
             env: env.iter().map(|pair| text("process.env", pair)).collect::<Result<_, _>>()?,
             cwd: text("process.cwd", &cwd.to_string_lossy())?,
-            uid: user.uid(),
-            gid: user.gid(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            uid: id("process.user.uid", user.uid())?,
+            gid: id("process.user.gid", user.gid())?,
+            groups: user
+                .additional_gids()
+                .iter()
+                .flatten()
+                .map(|gid| id("process.user.additionalGids", *gid))
+                .collect::<Result<_, _>>()?,
             umask: user.umask().unwrap_or(0o022) & 0o777,
             rights: process.capabilities().as_ref().map(rights),
             limits: limits(process)?,

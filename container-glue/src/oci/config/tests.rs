@@ -317,3 +317,34 @@ fn labels_of_mounts() {
     assert_eq!(with("").unwrap()[1], ["size=1m"]);
     assert!(with("a\"b").unwrap_err().contains("mountLabel"));
 }
+
+#[test]
+fn minus_one_is_nobody() {
+    let none = u32::MAX;
+    for (change, field) in [
+        (serde_json::json!({ "uid": none, "gid": 0 }), "process.user.uid"),
+        (serde_json::json!({ "uid": 0, "gid": none }), "process.user.gid"),
+        (
+            serde_json::json!({ "uid": 0, "gid": 0, "additionalGids": [1, none] }),
+            "process.user.additionalGids",
+        ),
+    ] {
+        let refused = changed(|config| config["process"]["user"] = change.clone()).unwrap_err();
+        assert!(refused.contains(field) && refused.contains("4294967294"), "{refused}");
+    }
+    let highest = serde_json::json!({ "uid": none - 1, "gid": none - 1 });
+    assert_eq!(changed(|config| config["process"]["user"] = highest).unwrap().process.uid, none - 1);
+    let device = serde_json::json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": none }]);
+    assert!(changed(|config| config["linux"]["devices"] = device).unwrap_err().contains("devices.uid"));
+}
+
+#[test]
+fn names_of_the_host_and_its_domain() {
+    for field in ["hostname", "domainname"] {
+        for bad in ["a\0b", &"x".repeat(65)] {
+            let refused = changed(|config| config[field] = bad.into()).unwrap_err();
+            assert!(refused.contains(field), "{refused}");
+        }
+        changed(|config| config[field] = "x".repeat(64).into()).unwrap();
+    }
+}

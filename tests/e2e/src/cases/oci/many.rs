@@ -197,7 +197,32 @@ pub fn launcher_kills(count: u64, seed: u64) -> Outcome<String> {
             "{verb:?}: {killed} of {count} killed within {median:.1?}, {remains} left a state; all of it was cleared"
         ));
     }
+    left_is_removed(&oci, &mut random, count)?;
     Ok(report.join("\n"))
+}
+
+/// What launchers leave that are killed early is gone after the next command, whatever that is.
+fn left_is_removed(oci: &Oci, random: &mut Random, count: u64) -> Outcome {
+    let states = oci.bundle.dir.join("left");
+    let states = states.display().to_string();
+    let (mut children, mut left) = (Vec::new(), 0);
+    for _ in 0..count {
+        let mut command = crate::programs::ownproc_run()?;
+        command.args(["--root", &states, "launch", "--name", &shell::new_name(), "--", "/bin/true"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_micros(random.below(15_000)));
+        let _ = child.kill();
+        children.push(child.wait()?);
+        left += std::fs::read_dir(&states).map_or(0, Iterator::count);
+        super::eventually("its container has ended and the next command has cleared up", || {
+            let listed =
+                crate::output::run(crate::programs::ownproc_run()?.args(["--root", &states, "list"]))?;
+            check!(listed.code == 0, "list: {listed:?}");
+            Ok(std::fs::read_dir(&states)?.count() == 0)
+        })?;
+    }
+    check!(left > 0, "no launcher of {count} left anything: {children:?}");
+    Ok(())
 }
 
 fn launcher(oci: &Oci, verb: Verb, name: &str) -> Outcome<Command> {
