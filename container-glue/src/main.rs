@@ -18,6 +18,7 @@ mod rootfs;
 mod spec;
 mod supervise;
 mod sync;
+mod title;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,13 @@ fn main() -> ExitCode {
             return ExitCode::from(LAUNCHER_FAILED);
         }
     };
+    match &cli.verb {
+        Verb::Launch(args) => {
+            title::set(&format!("ownproc-run launch {}", args.name.as_deref().unwrap_or_default()))
+        }
+        Verb::Exec(args) => title::set(&format!("ownproc-run exec {}", args.id)),
+        _ => {}
+    }
     let result = match &cli.verb {
         Verb::Launch(args) => launch(&cli.global.root, args),
         Verb::Serve(args) => daemon::serve(args).map_err(|error| error.to_string()),

@@ -21,6 +21,7 @@ use super::extras::{Extras, Stdio};
 use super::hooks;
 use super::join::Joined;
 use super::process::{self, Labels};
+use super::seccomp::Filter;
 use super::sysinfo;
 use super::tree::{Sources, Tree};
 use crate::LAUNCHER_FAILED;
@@ -30,6 +31,7 @@ use crate::namespaces;
 use crate::reaper;
 use crate::rootfs::{SetupError, Step, VirtualFiles};
 use crate::sync::Channel;
+use crate::title;
 
 /// From the maker to the process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,6 +124,7 @@ struct Prepared {
 /// Where the container joins a pid namespace, processes of others live in it. The process that sets the container up stays in the
 /// host's then: when it has the program's rights alone, it makes the first process there.
 pub fn main(init: &Init<'_>, entrances: Option<Entrances>, sources: Option<Sources>) -> i32 {
+    title::set("ownproc-run init");
     let mut prepared = match prepare(init, entrances, sources) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -190,7 +193,11 @@ fn first(init: &Init<'_>, prepared: &mut Prepared) -> i32 {
     // `start` hears the end of the connection when the last holder of it is gone: the command, which becomes its program
     let command = || become_program(init, prepared, &connection, &extras.mask);
     let shares_terminal = extras.stdio == Stdio::Callers { terminal: true };
-    let confine = || process::confine_init(&init.config.process);
+    let confine = || {
+        process::confine_init(&init.config.process)?;
+        title::hide_environment();
+        init.config.seccomp.as_ref().map_or(Ok(None), Filter::install).map(drop)
+    };
     let Err(error) = reaper::run(shares_terminal, confine, command);
     let _ = io::Write::write_all(&mut &connection, format!("cannot start the command: {error}").as_bytes());
     i32::from(LAUNCHER_FAILED)

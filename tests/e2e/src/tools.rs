@@ -1,5 +1,6 @@
 //! Test programs that run inside containers: built in, so that no compiler and no further file is needed there.
 
+mod closed;
 pub mod hostile;
 pub mod latency;
 mod memory;
@@ -32,6 +33,7 @@ pub fn main(words: &[&str]) -> ExitCode {
         ["sendfile", path] => sendfile(path),
         ["fds"] => fds(),
         ["climb"] => climb(),
+        ["closed"] => closed::main(),
         ["collect", file, roots @ ..] => crate::twin::collect::main(file, roots),
         ["visit", rest @ ..] => crate::soak::crowd::visit(rest),
         ["survive", rest @ ..] => crate::soak::reader::main(rest),

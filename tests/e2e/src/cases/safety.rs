@@ -31,6 +31,9 @@ pub const CASES: &[Row] = &[
     ("safety_no_user_namespaces", Nothing, user_namespaces),
     ("safety_locks_are_hidden", Nothing, locks),
     ("safety_leases_are_refused", Nothing, leases),
+    ("safety_closed_calls", Nothing, closed_calls),
+    ("safety_secrets_are_not_on_a_command_line", Nothing, secrets),
+    ("safety_process_1_is_confined", Nothing, process_1),
 ];
 
 /// The command must fail inside a container; what it said.
@@ -290,5 +293,68 @@ fn leases() -> Outcome {
     let said =
         shell.run("python3 -c 'import fcntl; fcntl.fcntl(open(\"/proc/meminfo\"), 1024, 1)' 2>&1 || true")?;
     check!(said.contains("Invalid argument"), "a lease inside: {said}");
+    Ok(())
+}
+
+/// Also without a network of its own: AF_VSOCK knows no network namespace.
+fn closed_calls() -> Outcome {
+    for network in ["none", "host"] {
+        let said = launched(&["--net", network], &format!("{OWN_INSIDE} tool closed"))?;
+        let want =
+            "vsock 97\nalg 97\ninet 0\nsyslog-read 1\nsyslog-size 1\nfanotify_init 1\nopen_tree_attr 1\n";
+        check_eq!(said, want, "what --net {network} says of calls");
+    }
+    Ok(())
+}
+
+/// Neither in the container nor on the host: a command line is for everybody to read.
+fn secrets() -> Outcome {
+    let secret = format!("s3cret-{}", std::process::id());
+    let variable = format!("TOKEN={secret}");
+    let script = "for pid in /proc/[0-9]*; do tr '\\0' ' ' <$pid/cmdline; cat $pid/environ 2>/dev/null | tr '\\0' ' '; \
+        echo; done | grep -v 'grep\\|tr ' >/tmp/seen; echo $TOKEN; tr '\\0' ' ' </proc/1/cmdline; echo; cat /tmp/seen; read x";
+    let mut child = launch(&["-e", &variable, "-u", "1000:1000"])?
+        .args(["sh", "-c", script])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().doing("stdout")?));
+    let mut line = || -> Outcome<String> { Ok(lines.next().doing("a line")??) };
+    check_eq!(line()?, secret, "the variable of the command");
+    check_eq!(line()?.trim_matches([' ', '\0']), "ownproc-run init", "the command line of process 1");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path().join("cmdline");
+        let Ok(words) = std::fs::read(&path) else { continue };
+        // the shell itself has the script, which names no secret
+        if words.windows(secret.len()).any(|part| part == secret.as_bytes()) {
+            found.push(path);
+        }
+    }
+    drop(child.stdin.take());
+    for line in lines {
+        let line = line?;
+        // its own environment is the command's
+        check!(
+            !line.contains(&secret) || line.contains("TOKEN=") && !line.contains("launch"),
+            "seen inside: {line}"
+        );
+    }
+    check!(child.wait()?.code().is_some(), "the container was killed");
+    check!(found.is_empty(), "command lines with the secret: {found:?}");
+    Ok(())
+}
+
+/// As the command is: a filter, no_new_privs, no capability more.
+fn process_1() -> Outcome {
+    let said =
+        launched(&[], "grep -E '^(Seccomp|NoNewPrivs|CapEff|CapBnd):' /proc/1/status /proc/self/status")?;
+    let of = |process: &str| -> Vec<String> {
+        let lines = said.lines().filter_map(|line| line.strip_prefix(&format!("/proc/{process}/status:")));
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    check_eq!(of("1"), of("self"), "status of process 1 and of the command");
+    check!(of("1").contains(&"Seccomp: 2".to_owned()), "process 1 has no filter: {said}");
+    check!(of("1").contains(&"NoNewPrivs: 1".to_owned()), "process 1 can gain rights: {said}");
     Ok(())
 }
