@@ -11,6 +11,7 @@ pub mod end;
 mod fdstore;
 pub mod handler;
 pub mod holder;
+pub mod keeper;
 pub mod link;
 pub mod negotiate;
 mod notice;

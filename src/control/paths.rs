@@ -69,7 +69,10 @@ impl Paths {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.containers)?;
         for dir in [&self.dir, &self.containers] {
-            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+            // a holder that was started anew has not the right to change what is the worker's
+            if std::fs::metadata(dir)?.permissions().mode() & 0o7777 != 0o700 {
+                std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+            }
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ pub enum End {
 }
 
 impl End {
+    /// The exit code of a worker that lacks a part which only a new one can have: a copy-out helper of it was killed.
+    pub const RENEW: u8 = 79;
+
     /// As one number for the shared memory; 0 stands for none.
     #[must_use]
     pub const fn code(self) -> u64 {
@@ -49,7 +52,7 @@ impl End {
     /// Whether the worker is to blame, and not somebody who killed it, or the kernel for want of memory.
     #[must_use]
     pub const fn is_own_fault(self) -> bool {
-        !matches!(self, Self::Signal(9 | 15) | Self::Stopped | Self::Replaced)
+        !matches!(self, Self::Signal(9 | 15) | Self::Exit(Self::RENEW) | Self::Stopped | Self::Replaced)
     }
 
     /// Whether one of the requests that were being answered may have caused it. Where even the thread stood still that does

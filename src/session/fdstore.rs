@@ -20,10 +20,14 @@ use crate::fs::mount;
 use crate::store;
 
 /// The name under which the connection is kept.
-const DEVICE: &str = "ownproc-device";
+pub(super) const DEVICE: &str = "ownproc-device";
 /// What the names begin with under which memories are kept; their layout follows. Each layout has a name of its own, so that a
 /// holder of another build can give its new memory away before it takes the old one back: at no moment is none kept.
 const MEMORY: &str = "ownproc-memory-";
+/// The link to a keeper, which passes on what it has as systemd does.
+pub(super) const KEEPER: &str = "ownproc-keeper";
+/// What the names begin with under which a keeper passes seccomp listeners; their numbers follow.
+const LISTENER: &str = "ownproc-listener-";
 /// systemd drops a descriptor that polls as failed, and that of a connection does so once it has ended: whether it has is ours
 /// to find out (version 246; older ones do not know it and drop only what is of no use any more).
 const NO_POLL: NotifyState<'_> = NotifyState::Custom("FDPOLL=0");
@@ -35,12 +39,21 @@ const GONE: Duration = Duration::from_secs(10);
 /// Device number of /dev/fuse (Documentation/admin-guide/devices.txt).
 const FUSE: (u32, u32) = (10, 229);
 
-/// What systemd had kept.
+/// What systemd, or a keeper, had kept.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     device: Option<OwnedFd>,
     /// With their names.
     memories: Vec<(String, OwnedFd)>,
+    /// The link to the keeper that kept it.
+    pub(super) keeper: Option<OwnedFd>,
+    /// Seccomp listeners by their numbers.
+    pub(super) listeners: Vec<(u16, OwnedFd)>,
+}
+
+/// The name of a listener.
+pub(super) fn listener_name(number: u16) -> String {
+    format!("{LISTENER}{number}")
 }
 
 /// The numbers and names of what was passed to process `own`, from the variables of sd_listen_fds(3); what has no name
@@ -48,7 +61,7 @@ pub(super) struct Stored {
 fn passed(own: u32, pid: Option<&str>, count: Option<&str>, names: Option<&str>) -> Vec<(RawFd, String)> {
     const FIRST: RawFd = 3;
     /// More than anybody passes: a nonsensical number must not take long.
-    const MOST: RawFd = 4096;
+    const MOST: RawFd = 8192;
     if pid.and_then(|pid| pid.parse().ok()) != Some(own) {
         return Vec::new();
     }
@@ -82,6 +95,10 @@ pub(super) fn take() -> Stored {
             }
         } else if name.starts_with(MEMORY) {
             stored.memories.push((name, fd));
+        } else if name == KEEPER {
+            stored.keeper = Some(fd);
+        } else if let Some(number) = name.strip_prefix(LISTENER).and_then(|number| number.parse().ok()) {
+            stored.listeners.push((number, fd));
         } else {
             say(format_args!("closing a descriptor that is none of ours (number {number}, named '{name}')"));
         }
@@ -98,7 +115,7 @@ fn is_fuse(fd: &OwnedFd) -> bool {
 }
 
 /// Whether the connection behind a device lives: the kernel lets it poll as failed once it does not (`fuse_dev_poll`).
-fn is_connected(device: BorrowedFd<'_>) -> bool {
+pub(super) fn is_connected(device: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(device, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().intersects(PollFlags::ERR | PollFlags::NVAL)
@@ -121,9 +138,9 @@ impl Stored {
     }
 
     fn adopt(self, mountpoint: &Path) -> Result<Connection, String> {
-        let device = self.device.ok_or("systemd has kept the shared memory without a connection")?;
+        let device = self.device.ok_or("the shared memory was kept without a connection")?;
         if !is_connected(device.as_fd()) {
-            return Err("the connection that systemd has kept has ended".to_owned());
+            return Err("the connection that was kept has ended".to_owned());
         }
         // The one of our own layout first.
         let mut memories = self.memories;
@@ -142,14 +159,13 @@ impl Stored {
                 None
             }
         });
-        let (memory, page) = found.ok_or("systemd has kept the connection without its memory")?;
-        negotiate::check(page).map_err(|error| {
-            format!("this build cannot serve the connection that systemd has kept: {error}")
-        })?;
+        let (memory, page) = found.ok_or("the connection was kept without its memory")?;
+        negotiate::check(page)
+            .map_err(|error| format!("this build cannot serve the connection that was kept: {error}"))?;
         let mounted = page.head.mounted.load(Relaxed);
         if super::worker::device_at(mountpoint) != Some(mounted) {
             match mount::foreign_namespaces(Path::new("/proc"), mounted, mountpoint) {
-                0 => return Err("the mount of the connection that systemd has kept is gone".to_owned()),
+                0 => return Err("the mount of the connection that was kept is gone".to_owned()),
                 n => log::warn!(
                     "{}: the mount was taken away; serving on, since {n} other mount namespace(s) hold its files",
                     mountpoint.display()
@@ -179,7 +195,7 @@ pub(super) fn wait_until_alone(paths: &Paths) -> Result<(), SessionError> {
 }
 
 /// The name of a memory that is laid out as ours is.
-fn own_memory() -> String {
+pub(super) fn own_memory() -> String {
     format!("{MEMORY}{LAYOUT:016x}")
 }
 
@@ -267,7 +283,7 @@ mod tests {
         assert_eq!(named("1", Some("a:b:c")), [pair(3, "a")]);
         assert_eq!(named("1", None), [pair(3, "")]);
         assert!(named("-1", None).is_empty() && named("many", None).is_empty());
-        assert_eq!(named("2000000000", None).len(), 4096);
+        assert_eq!(named("2000000000", None).len(), 8192);
     }
 
     #[test]
@@ -282,7 +298,7 @@ mod tests {
     #[test]
     fn half_a_connection_is_none() {
         let (memory, _) = Page::create().expect("memory");
-        let stored = Stored { device: None, memories: vec![(own_memory(), memory)] };
+        let stored = Stored { device: None, memories: vec![(own_memory(), memory)], ..Stored::default() };
         assert_eq!(stored.memories(), [own_memory()]);
         assert!(!stored.is_empty());
         assert!(stored.connection(Path::new("/nowhere")).is_none());

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::calls::listeners::Kept;
 use super::end::End;
+use super::keeper::{self, Keeper};
 use super::link::{self, Go, Heard, Order, Word};
 use super::notice::{now, say};
 use super::page::Page;
@@ -29,6 +30,8 @@ const PREPARE: Millis = Millis(20_000);
 const SERVE: Millis = Millis(20_000);
 /// How long a worker may take to let its clients finish before the next one takes over.
 const LEAVE: Millis = Millis(1500);
+/// A worker that asks for another one sooner has to wait so long.
+const RENEWED: Millis = Millis(100);
 /// How long it may take to end when the daemon ends.
 const LAST: Millis = Millis(3000);
 /// How long a new program may go on failing before the one before it is taken again.
@@ -58,13 +61,19 @@ pub struct Holdings {
     pub degraded: Program,
     /// What the opener is given.
     pub opener: Program,
+    /// What a keeper is given.
+    pub keeper: Program,
+    /// The link to the keeper that has started this holder.
+    pub older: Option<OwnedFd>,
+    /// Seccomp listeners that it has passed on.
+    pub listeners: Vec<(u16, OwnedFd)>,
     /// The mount point.
     pub path: CString,
     /// The control socket's name, and that of the socket for seccomp listeners.
     pub sockets: [CString; 2],
     /// The mount's device number.
     pub mounted: u64,
-    /// The connection was taken over from systemd's store: containers depend on it already.
+    /// The connection was taken over from systemd's store or from a keeper: containers depend on it already.
     pub adopted: bool,
     /// And systemd keeps it on.
     pub stored: bool,
@@ -103,6 +112,9 @@ pub struct Holder {
     next: Option<(Child, Option<OwnedFd>)>,
     /// Reads through the mount for the first time, and opens the shared files.
     opener: Option<Child>,
+    /// Keeps the connection for the next holder where systemd does not, and from when on one may be started.
+    keeper: Option<Keeper>,
+    keeper_at: Millis,
     watch: watch::Watch,
     start_at: Option<(Kind, Millis)>,
     cause: u8,
@@ -122,18 +134,24 @@ pub struct Holder {
 
 impl Holder {
     /// A holder that has not started a worker.
-    pub fn new(has: Holdings, signals: Signals) -> rustix::io::Result<Self> {
+    pub fn new(mut has: Holdings, signals: Signals) -> rustix::io::Result<Self> {
         let stored = has.stored;
+        let mut kept = Kept::default();
+        for (number, listener) in std::mem::take(&mut has.listeners) {
+            kept.keep(number, listener);
+        }
         Ok(Self {
             has,
             signals,
             restarts: Restarts::default(),
-            kept: Kept::default(),
+            kept,
             file: Program::running()?,
             before: None,
             serving: None,
             next: None,
             opener: None,
+            keeper: None,
+            keeper_at: Millis(0),
             watch: watch::Watch::default(),
             start_at: Some((Kind::Full, Millis(0))),
             cause: 0,
@@ -148,15 +166,16 @@ impl Holder {
     }
 
     /// Holds until the daemon ends.
-    pub fn run(mut self, served: Served<'_>) -> (Ended, Holdings) {
+    pub fn run(mut self, served: Served<'_>) -> (Ended, Holdings, Option<Keeper>) {
         loop {
             let time = now();
             if let Some((ended, at)) = self.ending
                 && (self.serving.is_none() || time >= at)
             {
                 self.kill_all();
-                return (ended, self.has);
+                return (ended, self.has, self.keeper);
             }
+            self.keep_kept(time);
             self.start_due(time);
             self.wait();
             let time = now();
@@ -268,7 +287,12 @@ impl Holder {
                 link: its.as_fd(),
                 inbox: self.has.inbox.as_fd(),
             };
-            let pid = spawn::spawn(program, file.unwrap_or(&self.file).as_fd(), &endowment)?;
+            let pid = spawn::spawn(
+                program,
+                file.unwrap_or(&self.file).as_fd(),
+                &endowment,
+                spawn::Life::WithParent,
+            )?;
             Ok(Child::new(pid, ours, kind, time))
         });
         started.inspect_err(|errno| say(format_args!("cannot start a worker: {errno}; trying again"))).ok()
@@ -313,6 +337,32 @@ impl Holder {
     fn start_opener(&mut self, time: Millis) {
         if !self.opened && self.opener.is_none() {
             self.opener = self.start(&self.has.opener, Kind::Full, None, time);
+        }
+    }
+
+    /// Sees to it that a keeper is there once somebody may depend on the connection, and that it knows of all listeners.
+    fn keep_kept(&mut self, time: Millis) {
+        if self.keeper.as_ref().is_some_and(Keeper::has_ended) {
+            self.keeper = None;
+            self.keeper_at = keeper::next_start(time);
+        }
+        let needed = !self.stored && (self.ever_served || self.has.adopted) && self.ending.is_none();
+        if needed && self.keeper.is_none() && time >= self.keeper_at {
+            let Holdings { device, memory, .. } = &self.has;
+            match Keeper::start(&self.has.keeper, self.file.as_fd(), device.as_fd(), memory.as_fd()) {
+                Ok(keeper) => self.keeper = Some(keeper),
+                Err(errno) => {
+                    say(format_args!("cannot start a keeper: {errno}; trying again"));
+                    self.keeper_at = keeper::next_start(time);
+                }
+            }
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.catch_up(&self.kept);
+            // now there are two
+            if let Some(older) = self.has.older.take() {
+                keeper::say_farewell(older.as_fd());
+            }
         }
     }
 
@@ -363,6 +413,9 @@ impl Holder {
         let Some(mut child) = self.serving.take() else { return };
         // A listener that it had said is kept must be.
         self.kept.hear_last(&mut child);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.tell_again();
+        }
         if self.ending.is_some() {
             return;
         }
@@ -374,11 +427,17 @@ impl Holder {
             self.start_at = Some((Kind::Full, time));
             return;
         }
+        let lived = child.took_over().map_or(Millis(0), |at| time.since(at));
+        if end == End::Exit(End::RENEW) && (self.ever_served || self.has.adopted) {
+            // nobody's crash; one that says so all the time is not started all the time
+            let pause = if lived < RENEWED { RENEWED } else { Millis(0) };
+            self.start_at = Some((Kind::Full, time.plus(pause)));
+            return;
+        }
         story.deaths.fetch_add(1, Relaxed);
         story.last_end.store(end.code(), Relaxed);
         let cause = if end.may_be_a_requests() { flights::OWN_END } else { flights::KILLED };
         self.cause = u8::try_from(cause).unwrap_or(u8::MAX);
-        let lived = child.took_over().map_or(Millis(0), |at| time.since(at));
         if !self.ever_served
             && !self.has.adopted
             && (matches!(end, End::Exit(_)) || story.deaths.load(Relaxed) > 3)
@@ -413,8 +472,18 @@ impl Holder {
                 Heard::Nothing | Heard::Closed => break,
                 Heard::Word(Word::Prepared) => {}
                 Heard::Word(Word::Answered | Word::Files | Word::Opened | Word::Keep { .. }) => {}
-                Heard::Listener(number, listener) => self.kept.keep(number, listener),
-                Heard::Word(Word::Drop { number }) => self.kept.drop(number),
+                Heard::Listener(number, listener) => {
+                    self.kept.keep(number, listener);
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.keep(number, &self.kept);
+                    }
+                }
+                Heard::Word(Word::Drop { number }) => {
+                    self.kept.drop(number);
+                    if let Some(keeper) = &self.keeper {
+                        keeper.drop(number);
+                    }
+                }
                 Heard::Word(Word::Next { from }) => {
                     if let Some(child) = &self.serving {
                         // One question at a time: there is room for the answer.

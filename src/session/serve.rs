@@ -15,7 +15,7 @@ use super::page::{Page, PageError};
 use super::policies::Source;
 use super::signals::Signals;
 use super::spawn::{self, Program};
-use super::{degraded, fdstore, shared_files, worker};
+use super::{degraded, fdstore, keeper, shared_files, worker};
 use crate::cgroup::CgroupError;
 use crate::config::{ConfigError, ConfigFile};
 use crate::containers::RegistryError;
@@ -56,6 +56,8 @@ pub enum Role {
     Degraded,
     /// Reads through the mount for the first time.
     Opener,
+    /// Keeps the connection while the holder is gone.
+    Keeper,
 }
 
 impl std::str::FromStr for Role {
@@ -67,7 +69,8 @@ impl std::str::FromStr for Role {
             "worker" => Ok(Self::Worker),
             "degraded" => Ok(Self::Degraded),
             "opener" => Ok(Self::Opener),
-            _ => Err("roles are holder, worker, degraded and opener, given by the daemon to itself"),
+            "keeper" => Ok(Self::Keeper),
+            _ => Err("roles are holder, worker, degraded, opener and keeper, given by the daemon to itself"),
         }
     }
 }
@@ -181,6 +184,7 @@ pub fn serve(options: &Options) -> Result<Finish, SessionError> {
         Role::Worker => worker::work(options).map(|()| Finish::Done),
         Role::Degraded => degraded::work(options).map(|()| Finish::Done),
         Role::Opener => shared_files::work(options).map(|()| Finish::Done),
+        Role::Keeper => keeper::work(options).map(|()| Finish::Done),
     }
 }
 
@@ -205,7 +209,7 @@ struct Prepared {
 }
 
 /// Gets the connection: the one that systemd has kept, or a new one.
-fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, SessionError> {
+fn prepare(options: &Options, mut stored: fdstore::Stored) -> Result<Prepared, SessionError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(SessionError::NotRoot);
     }
@@ -229,12 +233,17 @@ fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, Sessi
     let (listener, lock) = bind(paths, !stored.is_empty())?.into_parts();
     let inbox = bind_inbox(&inbox_paths)?;
     let memories = stored.memories();
+    let mut older = stored.keeper.take();
+    let listeners = std::mem::take(&mut stored.listeners);
     let connection = match (found, stored.connection(&options.mountpoint)) {
         (_, Some(connection)) => connection,
         (found, None) => {
             if found.is_none() {
                 // With the last descriptor the connection ends, and what is left of it here is a dead mount.
                 fdstore::forget(&memories);
+                if let Some(older) = older.take() {
+                    keeper::dismiss(older.as_fd());
+                }
             }
             make_room(&options.mountpoint, found)?;
             connect(options)?
@@ -258,6 +267,12 @@ fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, Sessi
         program: program(Role::Worker)?,
         degraded: program(Role::Degraded)?,
         opener: program(Role::Opener)?,
+        keeper: program(Role::Keeper)?,
+        older: older.map(above).transpose()?,
+        listeners: listeners
+            .into_iter()
+            .map(|(number, listener)| Ok((number, above(listener)?)))
+            .collect::<Result<_, SessionError>>()?,
         mounted: page.head.mounted.load(Relaxed),
         path: c_path(&options.mountpoint)?,
         sockets: [c_path(&sockets[0])?, c_path(&sockets[1])?],
@@ -278,7 +293,7 @@ fn prepare(options: &Options, stored: fdstore::Stored) -> Result<Prepared, Sessi
 fn hold_on(options: &Options, prepared: Prepared) -> Result<Finish, SessionError> {
     let Prepared { has, signals, memories, sockets } = prepared;
     let holder = Holder::new(has, signals).map_err(|errno| SessionError::Start(errno.into()))?;
-    let (ended, has) = holder.run(&mut |has| {
+    let (ended, has, keeper) = holder.run(&mut |has| {
         let what = format_args!("serving {} (pid {})", options.mountpoint.display(), std::process::id());
         let _ = writeln!(std::io::stdout(), "ownproc: {what}"); // nobody may be listening
         let stored = fdstore::store(has, &memories);
@@ -299,6 +314,12 @@ fn hold_on(options: &Options, prepared: Prepared) -> Result<Finish, SessionError
         for socket in sockets {
             let _ = std::fs::remove_file(socket);
         }
+    }
+    if let Some(keeper) = keeper {
+        keeper.dismiss();
+    }
+    if let Some(older) = has.older {
+        keeper::dismiss(older.as_fd());
     }
     result
 }
@@ -375,6 +396,7 @@ impl Options {
             Role::Worker => "worker",
             Role::Degraded => "degraded",
             Role::Opener => "opener",
+            Role::Keeper => "keeper",
         };
         std::env::args_os().chain(["--role".into(), role.into()]).collect()
     }

@@ -107,16 +107,30 @@ pub struct Endowment<'a> {
     pub inbox: BorrowedFd<'a>,
 }
 
+/// How long a process lives that is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It ends with the process that starts it, and the memory killer takes it first.
+    WithParent,
+    /// It outlives that.
+    ItsOwn,
+}
+
 /// Forks and runs `file`. The holder has one thread, so that the child may do what it likes; it allocates
 /// nothing all the same. All descriptors are above [`LOWEST`].
-pub fn spawn(program: &Program, file: BorrowedFd<'_>, endowment: &Endowment<'_>) -> rustix::io::Result<Pid> {
+pub fn spawn(
+    program: &Program,
+    file: BorrowedFd<'_>,
+    endowment: &Endowment<'_>,
+    life: Life,
+) -> rustix::io::Result<Pid> {
     let parent = rustix::process::getpid();
     // SAFETY: the process has one thread; the child calls async-signal-safe functions only.
     match unsafe { libc::fork() } {
         -1 => Err(errno()),
         0 => {
             // SAFETY: this is the child just forked, which owns copies of everything.
-            let code = unsafe { become_worker(program, file, endowment, parent) };
+            let code = unsafe { become_worker(program, file, endowment, (parent, life)) };
             // SAFETY: ends the child without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -139,16 +153,19 @@ unsafe fn become_worker(
     program: &Program,
     file: BorrowedFd<'_>,
     endowment: &Endowment<'_>,
-    parent: Pid,
+    (parent, life): (Pid, Life),
 ) -> libc::c_int {
     let Endowment { device, memory, listener, link, inbox } = endowment;
     // SAFETY: plain system calls on numbers; the pointers are to a signal set on the stack, to a constant and to the arrays of
     // `program`, which end with a null pointer.
     unsafe {
-        // A worker without a holder is of no use, and must not answer beside the next one.
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        if libc::getppid() != parent.as_raw_nonzero().get() {
-            return 1;
+        if life == Life::WithParent {
+            // A worker without a holder is of no use, and must not answer beside the next one.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() != parent.as_raw_nonzero().get() {
+                return 1;
+            }
+            offer_to_memory_killer();
         }
         let places = [(device, DEVICE), (memory, MEMORY), (listener, LISTENER), (link, LINK), (inbox, INBOX)];
         for (fd, number) in places {
@@ -158,7 +175,6 @@ unsafe fn become_worker(
         }
         // What whoever started the daemon had left open is nothing to a worker. Before Linux 5.11 it gets it.
         libc::syscall(libc::SYS_close_range, INBOX + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        offer_to_memory_killer();
         // Signals from the terminal are the holder's business.
         libc::signal(libc::SIGINT, libc::SIG_IGN);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);

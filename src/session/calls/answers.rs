@@ -17,6 +17,7 @@ use super::scribe::Scribe;
 use super::table::SLOTS;
 use crate::model::HostPid;
 use crate::render;
+use crate::session::end::End;
 use crate::session::page::Page;
 use crate::view::SysinfoView;
 
@@ -25,8 +26,9 @@ pub type Answerer = Box<dyn Fn(HostPid) -> Option<SysinfoView> + Send>;
 /// When a process started, by its number; `None` if it is gone.
 pub type Started = Box<dyn Fn(u64) -> Option<u64> + Send>;
 
-/// If all scribes have been at it for so long, further calls are left to the kernel.
-const ALL_BUSY: Duration = Duration::from_secs(1);
+/// While every scribe has been at one answer for so long, calls are left to the kernel at once. An answer takes some
+/// microseconds where memory answers: who holds a scribe longer delays nobody else, however many hold one.
+const STUCK: Duration = Duration::from_millis(100);
 /// How often a scribe of the worker before, which still writes, is looked at.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// Key of the first scribe among the events; those below are numbers of listeners.
@@ -37,10 +39,20 @@ const SCRIBES: u64 = 1 << 32;
 enum Use {
     /// Nothing.
     Free,
-    /// A scribe writes the answer to a call of this listener.
-    Writing(u16),
-    /// A scribe of the worker before may still write.
-    Inherited,
+    /// A scribe writes the answer to a call of this listener, since then.
+    Writing(u16, Instant),
+    /// A scribe of the worker before may still write, since then or longer.
+    Inherited(Instant),
+}
+
+impl Use {
+    /// Whether it has been in use for too long to wait for it.
+    fn is_stuck(self, now: Instant) -> bool {
+        match self {
+            Self::Free => false,
+            Self::Writing(_, since) | Self::Inherited(since) => now.duration_since(since) >= STUCK,
+        }
+    }
 }
 
 /// The thread's own.
@@ -54,8 +66,6 @@ struct Answers {
     uses: [Use; SLOTS],
     /// Ready listeners for which no slot was free.
     waiting: VecDeque<u16>,
-    /// Since when no slot has been free.
-    all_busy: Option<Instant>,
     said: bool,
 }
 
@@ -76,12 +86,12 @@ pub fn start(
     }
     let uses = std::array::from_fn(|slot| {
         match page.calls().slots.get(slot).and_then(|slot| slot.notification.call()) {
-            Some(_) => Use::Inherited,
+            Some(_) => Use::Inherited(Instant::now()),
             None => Use::Free,
         }
     });
-    let (waiting, all_busy, said) = (VecDeque::new(), None, false);
-    let answers = Answers { page, listeners, scribes, answerer, started, uses, waiting, all_busy, said };
+    let (waiting, said) = (VecDeque::new(), false);
+    let answers = Answers { page, listeners, scribes, answerer, started, uses, waiting, said };
     std::thread::Builder::new().name("sysinfo".to_owned()).spawn(move || answers.run())?;
     Ok(())
 }
@@ -98,7 +108,8 @@ impl Answers {
             self.look_at_inherited();
             self.serve_waiting();
             events.clear();
-            let idle = self.waiting.is_empty() && !self.uses.contains(&Use::Inherited);
+            let inherited = self.uses.iter().any(|used| matches!(used, Use::Inherited(_)));
+            let idle = self.waiting.is_empty() && !inherited;
             let timeout = if idle { None } else { Some(&TICK) };
             match epoll::wait(self.listeners.epoll(), spare_capacity(&mut events), timeout) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -136,19 +147,16 @@ impl Answers {
 
     fn serve_waiting(&mut self) {
         while let Some(number) = self.waiting.front().copied() {
-            if self.free_slot().is_none() {
-                let since = *self.all_busy.get_or_insert_with(Instant::now);
-                if since.elapsed() < ALL_BUSY {
-                    return;
-                }
+            if self.free_slot().is_some() {
+                self.waiting.pop_front();
+                self.is_ready(number);
+            } else if all_stuck(&self.uses, Instant::now()) {
                 self.waiting.pop_front();
                 self.leave_to_the_kernel(number);
-                continue;
+            } else {
+                return;
             }
-            self.waiting.pop_front();
-            self.is_ready(number);
         }
-        self.all_busy = None;
     }
 
     /// Takes a call into a slot and answers it, or has it answered.
@@ -179,10 +187,10 @@ impl Answers {
             match scribe.write(&call, &bytes, listener.as_fd()) {
                 Ok(()) => {
                     self.page.calls().answered.fetch_add(1, Relaxed);
-                    self.set(slot, Use::Writing(number));
+                    self.set(slot, Use::Writing(number, Instant::now()));
                     return;
                 }
-                Err(errno) => give_up(format_args!("a scribe is gone: {errno}")),
+                Err(errno) => renew(errno),
             }
         }
         self.page.calls().left.fetch_add(1, Relaxed);
@@ -204,13 +212,13 @@ impl Answers {
     fn scribe_said(&mut self, slot: usize) {
         let Some((scribe, _)) = self.scribes.get(slot) else { return };
         match (scribe.is_done(), self.uses.get(slot)) {
-            (Ok(true), Some(Use::Writing(number))) => {
+            (Ok(true), Some(Use::Writing(number, _))) => {
                 let number = *number;
                 self.finish(slot);
                 self.listeners.arm(number);
             }
             (Ok(_), _) => {}
-            (Err(errno), _) => give_up(format_args!("a scribe is gone: {errno}")),
+            (Err(errno), _) => renew(errno),
         }
     }
 
@@ -256,7 +264,7 @@ impl Answers {
     /// else may answer.
     fn look_at_inherited(&mut self) {
         for slot in 0..SLOTS {
-            if self.uses.get(slot) != Some(&Use::Inherited) {
+            if !matches!(self.uses.get(slot), Some(Use::Inherited(_))) {
                 continue;
             }
             let place = self.page.calls().slot(slot);
@@ -297,8 +305,37 @@ fn send(listener: &impl AsFd, id: u64, answer: Answer) {
     }
 }
 
+/// Whether there is none that is free or will be soon.
+fn all_stuck(uses: &[Use], now: Instant) -> bool {
+    uses.iter().all(|used| used.is_stuck(now))
+}
+
+/// A scribe was killed: only a new worker, which has its rights still, can start another. That is nobody's crash.
+fn renew(errno: Errno) -> ! {
+    log::warn!("sysinfo: a copy-out helper was killed ({errno}): another worker takes over");
+    std::process::exit(i32::from(End::RENEW))
+}
+
 /// The next worker takes over all of it.
 fn give_up(why: std::fmt::Arguments<'_>) -> ! {
     log::error!("sysinfo: {why}");
     std::process::exit(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_all_scribes_delays_nobody_for_long() {
+        let now = Instant::now();
+        let since = |millis| Use::Writing(1, now.checked_sub(Duration::from_millis(millis)).unwrap_or(now));
+        let inherited = Use::Inherited(now.checked_sub(STUCK).unwrap_or(now));
+        assert!(all_stuck(&[since(100), since(5000), inherited, since(101)], now));
+        // one that may be done in a moment is waited for, and one that is free is used
+        assert!(!all_stuck(&[since(100), since(99), inherited, since(101)], now));
+        assert!(!all_stuck(&[since(100), Use::Free, inherited, since(101)], now));
+        // also right after nobody has waited
+        assert!(all_stuck(&[since(100_000); 4], now));
+    }
 }

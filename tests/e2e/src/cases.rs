@@ -10,6 +10,7 @@ mod doctor;
 mod hostile;
 mod hostless;
 mod io;
+pub mod kept;
 mod lifecycle;
 mod live;
 mod load;
@@ -74,6 +75,7 @@ const OTHERS: &[&[Row]] = &[
     sysinfo::CASES,
     survive::CASES,
     stored::CASES,
+    kept::CASES,
     doctor::CASES,
     cli::CASES,
     clients::CASES,

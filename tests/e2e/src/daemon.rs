@@ -153,6 +153,13 @@ impl Daemon {
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         let children: Vec<_> = children.filter_map(|pid| Watched::open(Pid::from_raw(pid)).ok()).collect();
         check!(!children.is_empty(), "the daemon has no worker");
+        // who would start another one first, while the main process cannot replace it
+        self.signal(Signal::SIGSTOP)?;
+        for (role, pid) in crate::cases::kept::processes(&self.mount)? {
+            if role == crate::cases::kept::Role::Keeper {
+                kill(pid, Signal::SIGKILL)?;
+            }
+        }
         self.signal(Signal::SIGKILL)?;
         self.wait(Duration::from_secs(20))?;
         for child in children {
