@@ -21,10 +21,10 @@ pub const CASES: &[Row] = &[
 ];
 
 /// What it says: check, level and text, in the order in which it says it.
-struct Said(Vec<(String, String, String)>);
+pub struct Said(Vec<(String, String, String)>);
 
 impl Said {
-    fn of(mount: &Path) -> Outcome<Self> {
+    pub fn of(mount: &Path) -> Outcome<Self> {
         let began = Instant::now();
         let output = ownproc_at(mount, &["doctor", "--json"])?;
         check!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
@@ -50,7 +50,7 @@ impl Said {
     }
 
     /// The text of a check, which must be of this level.
-    fn expect(&self, name: &str, level: &str) -> Outcome<&str> {
+    pub fn expect(&self, name: &str, level: &str) -> Outcome<&str> {
         let found = self.0.iter().find(|(check, ..)| check == name).doing(format!("check {name}"))?;
         check_eq!(found.1, level, "level of {name}, which says {:?}", found.2);
         Ok(&found.2)
