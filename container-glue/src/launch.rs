@@ -16,9 +16,10 @@ use ownproc::model::ContainerName;
 
 use crate::daemon::{self, DaemonError};
 use crate::oci::OciError;
+use crate::oci::builder::{BuildInputs, Builder, Created};
 use crate::oci::bundle::Bundle;
 use crate::oci::config::Config;
-use crate::oci::create::{self, Created, Making, Parts};
+use crate::oci::create;
 use crate::oci::extras::{Extras, Stdio};
 use crate::oci::relay::{self, Relay};
 use crate::oci::store::Store;
@@ -116,7 +117,7 @@ fn attempt(root: &Path, spec: &Spec) -> Result<u8, LaunchError> {
     Store::open(Path::new(crate::oci::args::DEFAULT_ROOT))?;
     let claim::Claimed { entry, levels, daemon, limits } = claim::claim(spec, &hierarchies, &store, daemon)?;
     // from here on whatever fails gives the name back
-    let making = Making::new(store, entry, levels, Some(daemon));
+    let making = Builder::new(store, entry, levels, Some(daemon));
     let name = if terminal.is_some() { terminal_name() } else { None };
     let host = config::Host {
         time: Path::new("/proc/self/ns/time_for_children").exists(),
@@ -139,7 +140,7 @@ fn make(
     host: &config::Host<'_>,
     extras: &Extras,
     hierarchies: &crate::groups::Hierarchies,
-    making: Making,
+    making: Builder,
     relay: Option<&Relay>,
 ) -> Result<Created, LaunchError> {
     let path = PathBuf::from("/");
@@ -158,7 +159,7 @@ fn make(
     let mut sources =
         Sources::open(&config, extras.layer).map_err(|error| OciError::Setup(error.to_string()))?;
     sources.no_devices = true;
-    let parts = Parts {
+    let parts = BuildInputs {
         config: &config,
         bundle: Bundle { path, spec: document },
         view: spec.view,

@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod args;
+pub mod builder;
 pub mod bundle;
 pub mod config;
 pub mod console;

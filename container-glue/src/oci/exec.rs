@@ -22,7 +22,7 @@ use super::config::namespaces::KINDS;
 use super::config::process::Process;
 use super::store::{Group, Record, Status, Store};
 use super::sysinfo::Beside;
-use super::{Doing, OciError, config, console, create, join, process, relay, seccomp};
+use super::{Doing, OciError, builder, config, console, join, process, relay, seccomp};
 use crate::groups::Entrances;
 use crate::namespaces::{self, Child};
 use crate::supervise::{self, Signals, Until};
@@ -94,7 +94,7 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
             }
         };
     if let Some(path) = &args.pid_file {
-        create::write_pid(path, pid)?;
+        builder::write_pid(path, pid)?;
     }
     if args.detach {
         return Ok(0);
