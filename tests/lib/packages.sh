@@ -47,7 +47,7 @@ install_packages() {
     local size units
     command -v apt-get >/dev/null || die "missing: $*; without apt-get, install the programs of tests/lib/packages.sh by hand"
     as_root apt-get -qq update || die "apt-get update failed: see above"
-    size=$(apt-get install --no-install-recommends --assume-no "$@" 2>/dev/null | sed -n 's/^Need to get \(.*\) of archives.*/\1/p')
+    size=$(as_root apt-get install --no-install-recommends --assume-no "$@" 2>/dev/null | sed -n 's/^Need to get \(.*\) of archives.*/\1/p')
     say "installs $* (${size:-already downloaded})"
     as_root apt-get -qq install -y --no-install-recommends "$@" >/dev/null || die "apt-get install $* failed: see above"
     # Monitors come with services: the tests need the programs only.

@@ -20,7 +20,7 @@ unit() {
 
 licences() { /usr/bin/python3 tests/licences; }
 
-quick() { as_root "$bin/ownproc-e2e" --only quick; }
+quick() { as_root "$bin/ownproc-e2e" --only quick "${share[@]}"; }
 
 e2e() { OWNPROC_CLIENTS_RECORD=$log/clients-here as_root "$bin/ownproc-e2e" "${selection[@]}"; }
 
@@ -34,6 +34,7 @@ machines() {
     [ "$("$bin/ownproc-e2e" --list "$@" | wc -l)" -gt 8 ] || count=1
     for ((k = 1; k <= count; k++)); do
         mkdir -p "$log/$name-$k"
+        : >"$log/$name-$k/said"
         OWNPROC_VM_SUITE=$suite OWNPROC_VM_LIMIT=$limit OWNPROC_VM_OUT=$log/$name-$k OWNPROC_CLIENTS_RECORD=/run/vm/out/clients \
             vm "$guest/ownproc-e2e" "$@" --part "$k/$count" >"$log/$name-$k/said" 2>&1 &
         pids+=($!)

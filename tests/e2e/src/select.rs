@@ -87,8 +87,11 @@ impl Options {
         while let Some(&word) = words.next() {
             match word {
                 "--list" => options.list = true,
-                "--only" => options.only = Some(Set::named(words.next())?),
-                "--except" => options.except = Some(Set::named(words.next())?),
+                "--only" | "--except" => {
+                    let set = Set::named(words.next())?;
+                    let place = if word == "--only" { &mut options.only } else { &mut options.except };
+                    check!(place.replace(set).is_none(), "{word} stands there twice");
+                }
                 "--others" => options.others = Some(Share::parse(words.next())?),
                 "--part" => options.parts.push(Share::parse(words.next())?),
                 _ if word.starts_with('-') => fail!("unknown option {word}"),
@@ -123,6 +126,12 @@ impl Options {
             let list = if self.only.is_none_or(|set| set.holds(case)) { &mut chosen } else { &mut others };
             list.push(case);
         }
+        for filter in &self.filters {
+            check!(
+                chosen.iter().chain(&others).any(|case| case.name.contains(filter.as_str())),
+                "no case of the set that is asked for has {filter:?} in its name"
+            );
+        }
         if let Some(share) = self.others {
             chosen.extend(share.of(others));
         }
@@ -151,7 +160,7 @@ fn check_lists(all: &[Case]) -> Outcome {
         let (name, reason) = line.split_once('\t').doing(format!("only-in-vm.tsv: no reason in {line:?}"))?;
         check!(names.contains(name), "only-in-vm.tsv: no case is named {name}");
         check!(!reason.trim().is_empty(), "only-in-vm.tsv: no reason for {name}");
-        check!(!seen.contains(name), "{name} is in quick.txt and in only-in-vm.tsv");
+        check!(seen.insert(name), "{name} stands twice in only-in-vm.tsv, or in quick.txt as well");
     }
     Ok(())
 }
@@ -207,11 +216,13 @@ mod tests {
             &["--part"],
             &["--only", "slow"],
             &["--others", "1/2"],
+            &["--only", "quick", "--only", "cgroup"],
             &["--fast"],
         ] {
             assert!(Options::parse(words).is_err(), "{words:?}");
         }
         let all = cases::all();
         assert!(Options::parse(&["no_such_case"]).unwrap().choose(&all).is_err());
+        assert!(Options::parse(&["--only", "quick", "memory_swap"]).unwrap().choose(&all).is_err());
     }
 }
