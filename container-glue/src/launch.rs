@@ -190,7 +190,8 @@ fn follow(
             .catch_up(init.as_fd())
             .map_err(|source| OciError::System { what: "pass on a signal".into(), source })?;
         let connection = create::connect(&entry, &record)?;
-        // under the lock: nobody starts a process beside process 1 before that has given up its rights
+        // under the lock: nobody starts a process beside process 1 before that has given up its
+        // rights
         Ok((create::hear(signals, connection, &record)?, init))
     });
     drop(entry); // from here on others may look at it and signal it

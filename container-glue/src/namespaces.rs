@@ -94,14 +94,16 @@ pub fn spawn(flags: i32, v2_group: Option<BorrowedFd<'_>>, child: impl FnOnce() 
     }
 }
 
-/// Forks a process that becomes a child of this process's parent, in the pid namespace that this process has entered for
-/// its children; its number here. By clone(2): filters that containers get, Docker's for one, refuse clone3(2).
+/// Forks a process that becomes a child of this process's parent, in the pid namespace that this
+/// process has entered for its children; its number here. By clone(2): filters that containers get,
+/// Docker's for one, refuse clone3(2).
 ///
 /// `child` runs in the new process and never returns. This process must have one thread.
 pub fn fork_sibling(child: impl FnOnce() -> i32) -> io::Result<i32> {
     let flags = libc::c_long::from(libc::CLONE_PARENT);
-    // SAFETY: without CLONE_VM and without a stack this is a fork: the child has a copy of the memory and of this only
-    // thread. The order of the first two arguments is that of the architecture (clone(2)).
+    // SAFETY: without CLONE_VM and without a stack this is a fork: the child has a copy of the
+    // memory and of this only thread. The order of the first two arguments is that of the
+    // architecture (clone(2)).
     let pid = unsafe {
         if cfg!(target_arch = "s390x") {
             libc::syscall(libc::SYS_clone, 0usize, flags, 0usize, 0usize, 0usize)

@@ -35,7 +35,8 @@ pub enum Until<T> {
     HeldUp,
 }
 
-/// How often [`Signals::until_stopped`] looks at the process, and how many times in a row that may be stopped.
+/// How often [`Signals::until_stopped`] looks at the process, and how many times in a row that may
+/// be stopped.
 const LOOK: Duration = Duration::from_millis(250);
 const LOOKS: u32 = 20;
 
@@ -117,11 +118,13 @@ impl Signals {
         }
     }
 
-    /// Does `work` on a thread of its own, and gives it up when a signal comes that ends programs. It may wait for what a
-    /// container controls. The thread is left behind then: this process is to end.
+    /// Does `work` on a thread of its own, and gives it up when a signal comes that ends programs.
+    /// It may wait for what a container controls. The thread is left behind then: this process is
+    /// to end.
     ///
-    /// `process` is the one that is waited for, 0 while there is none. Others in its pid namespace may stop it before its
-    /// program begins. It is told to go on, and given up after five seconds: engines hold locks of their own meanwhile.
+    /// `process` is the one that is waited for, 0 while there is none. Others in its pid namespace
+    /// may stop it before its program begins. It is told to go on, and given up after five seconds:
+    /// engines hold locks of their own meanwhile.
     pub fn until_stopped<T: Send + 'static>(
         &self,
         process: &AtomicI32,

@@ -1,7 +1,7 @@
 //! What others see of this process: its command line and environment in /proc/PID.
 //!
-//! A command line is readable by every user of the host and, for process 1, by everybody in the container. `launch -e` and
-//! `exec -e` have variables there, whose values may be secret.
+//! A command line is readable by every user of the host and, for process 1, by everybody in the
+//! container. `launch -e` and `exec -e` have variables there, whose values may be secret.
 
 use procfs::process::{Process, Stat};
 
@@ -23,11 +23,13 @@ fn overwrite(range: impl Fn(&Stat) -> Option<(u64, u64)>, text: &[u8]) {
         return;
     }
     let place = std::ptr::with_exposed_provenance_mut::<u8>(start);
-    // SAFETY: the kernel says that the strings given to execve(2) lie there, on this process's stack, which it may write to.
-    // This program keeps no reference to them: what it needs of its arguments and variables it has copied.
+    // SAFETY: the kernel says that the strings given to execve(2) lie there, on this process's
+    // stack, which it may write to. This program keeps no reference to them: what it needs of its
+    // arguments and variables it has copied.
     let place = unsafe { std::slice::from_raw_parts_mut(place, end - start) };
     place.fill(0);
-    // the last byte stays 0: otherwise the kernel goes on into the environment (proc_pid_cmdline(5))
+    // the last byte stays 0: otherwise the kernel goes on into the environment
+    // (proc_pid_cmdline(5))
     for (to, from) in place.iter_mut().take(end - start - 1).zip(text) {
         *to = *from;
     }

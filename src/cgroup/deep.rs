@@ -1,7 +1,8 @@
 //! A walk over a cgroup and all below it, by descriptors.
 //!
-//! A container that may make cgroups can nest them deeper than a path can be long (PATH_MAX, 4096 bytes) and than a process
-//! may have descriptors open. So no path is made here, and two descriptors are open at a time, whatever the depth.
+//! A container that may make cgroups can nest them deeper than a path can be long (PATH_MAX, 4096
+//! bytes) and than a process may have descriptors open. So no path is made here, and two
+//! descriptors are open at a time, whatever the depth.
 
 use std::ffi::{CStr, CString};
 use std::io;

@@ -220,8 +220,8 @@ impl Registry {
         Ok(entry)
     }
 
-    /// Another process stands for a registered container from now on; what was given out under its slot stays right.
-    /// For containers that one process sets up and another one runs.
+    /// Another process stands for a registered container from now on; what was given out under its
+    /// slot stays right. For containers that one process sets up and another one runs.
     pub fn replace(
         &self,
         name: &ContainerName,

@@ -48,8 +48,8 @@ pub enum Request {
         /// Its own choices.
         #[serde(default)]
         policies: PolicyChoices,
-        /// The name is registered: this process stands for the container from now on, instead of one that still
-        /// lives. Its policies stay. An older daemon says that the name is taken.
+        /// The name is registered: this process stands for the container from now on, instead of
+        /// one that still lives. Its policies stay. An older daemon says that the name is taken.
         #[serde(default)]
         replaces: bool,
     },

@@ -18,7 +18,8 @@ pub enum End {
 }
 
 impl End {
-    /// The exit code of a worker that lacks a part which only a new one can have: a copy-out helper of it was killed.
+    /// The exit code of a worker that lacks a part which only a new one can have: a copy-out helper
+    /// of it was killed.
     pub const RENEW: u8 = 79;
 
     /// As one number for the shared memory; 0 stands for none.

@@ -73,7 +73,8 @@ pub struct Holdings {
     pub sockets: [CString; 2],
     /// The mount's device number.
     pub mounted: u64,
-    /// The connection was taken over from systemd's store or from a keeper: containers depend on it already.
+    /// The connection was taken over from systemd's store or from a keeper: containers depend on it
+    /// already.
     pub adopted: bool,
     /// And systemd keeps it on.
     pub stored: bool,
@@ -112,7 +113,8 @@ pub struct Holder {
     next: Option<(Child, Option<OwnedFd>)>,
     /// Reads through the mount for the first time, and opens the shared files.
     opener: Option<Child>,
-    /// Keeps the connection for the next holder where systemd does not, and from when on one may be started.
+    /// Keeps the connection for the next holder where systemd does not, and from when on one may be
+    /// started.
     keeper: Option<Keeper>,
     keeper_at: Millis,
     watch: watch::Watch,
@@ -340,7 +342,8 @@ impl Holder {
         }
     }
 
-    /// Sees to it that a keeper is there once somebody may depend on the connection, and that it knows of all listeners.
+    /// Sees to it that a keeper is there once somebody may depend on the connection, and that it
+    /// knows of all listeners.
     fn keep_kept(&mut self, time: Millis) {
         if self.keeper.as_ref().is_some_and(Keeper::has_ended) {
             self.keeper = None;

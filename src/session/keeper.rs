@@ -1,14 +1,15 @@
-//! The keeper: holds the connection and the memory where no service manager does, so that they outlive the main process.
+//! The keeper: holds the connection and the memory where no service manager does, so that they
+//! outlive the main process.
 //!
-//! It does nothing as long as that lives. When the link to it ends without a farewell, it starts the main process
-//! anew, and passes on what it has as systemd would (`fdstore.rs`, sd_listen_fds(3)). It never reads what a
-//! container controls.
+//! It does nothing as long as that lives. When the link to it ends without a farewell, it starts the
+//! main process anew, and passes on what it has as systemd would (`fdstore.rs`, sd_listen_fds(3)).
+//! It never reads what a container controls.
 //!
 //! ```text
-//! main process --- link ---> keeper        E: farewell, end    L number + descriptor: a seccomp listener    D number: drop it
+//! main process --- link ---> keeper     E farewell   L a listener   D drop a listener
 //!   | killed                   | the link ends: fork, exec of the same program and arguments
 //!   v                          v
-//!                            main process: takes over, starts a keeper of its own, says farewell to the old one
+//!                     main process      takes over, starts a keeper, says farewell to the old one
 //! ```
 
 mod successor;
@@ -171,7 +172,8 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let worker::Endowment { device, memory, listener, link, inbox } = worker::Endowment::take()?;
     drop((listener, inbox));
     let mut kit = Kit { device, memory, listeners: BTreeMap::new() };
-    // At the machine's shutdown all processes get SIGTERM: the main process says farewell if it ends of it.
+    // At the machine's shutdown all processes get SIGTERM: the main process says farewell if it
+    // ends of it.
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGPIPE] {
         // SAFETY: no handler is installed that could be unsafe.
         unsafe { libc::signal(signal, libc::SIG_IGN) };

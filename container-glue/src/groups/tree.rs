@@ -224,8 +224,8 @@ fn copy_cpuset(hierarchy: &Hierarchy, group: &Path) -> Result<(), GroupError> {
     Ok(())
 }
 
-/// Removes a cgroup and what was made below it, however deep. Waits up to [`REMOVE_TIMEOUT`] in all while the kernel says
-/// EBUSY. A cgroup that is not there is no error.
+/// Removes a cgroup and what was made below it, however deep. Waits up to [`REMOVE_TIMEOUT`] in all
+/// while the kernel says EBUSY. A cgroup that is not there is no error.
 pub fn remove_tree(group: &Path) -> io::Result<()> {
     // most times it has nothing below
     if std::fs::remove_dir(group).is_ok() {

@@ -15,7 +15,8 @@ use crate::pins;
 use crate::preflight::read_set;
 use crate::spec::{Limits, Spec};
 
-/// How long the child of a killed launcher may take to end. Until then it has a copy of the launcher's lock.
+/// How long the child of a killed launcher may take to end. Until then it has a copy of the
+/// launcher's lock.
 const DYING: Duration = Duration::from_secs(2);
 
 /// What a launch has before anything of its container is there.

@@ -63,8 +63,8 @@ const REFUSED: &[&str] = &[
     "vm86old",
 ];
 
-/// Address families (bits/socket.h) that no namespace holds back, or that are a way to the kernel's least tested parts:
-/// those that Docker's profile leaves out.
+/// Address families (bits/socket.h) that no namespace holds back, or that are a way to the kernel's
+/// least tested parts: those that Docker's profile leaves out.
 const FAMILIES: &[u32] = &[
     12, // AF_DECnet
     19, // AF_ECONET
@@ -92,18 +92,19 @@ pub fn document() -> Value {
     // an int in the kernel: the upper half of the register does not count
     let low = |index: u32, value: u32| json!([{ "index": index, "value": u32::MAX, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" }]);
     let rule = |names: &[&str], errno: i32, args: Value| json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": args });
-    // as where the kernel has no such family: programs do without. 32-bit programs have socketcall(2) as well, whose
-    // arguments are in memory, which a filter cannot read
+    // as where the kernel has no such family: programs do without. 32-bit programs have
+    // socketcall(2) as well, whose arguments are in memory, which a filter cannot read
     let family = |family: &u32| rule(&["socket"], libc::EAFNOSUPPORT, low(0, *family));
     let families: Vec<Value> = FAMILIES.iter().map(family).collect();
     let user = libc::CLONE_NEWUSER;
     let user = json!([{ "index": 0, "value": user, "valueTwo": user, "op": "SCMP_CMP_MASKED_EQ" }]);
     let mut rules = vec![
-        // these put characters into a terminal's input: the command may share the caller's, so it could type into the
-        // caller's shell (CVE-2016-7545, CVE-2023-1523)
+        // these put characters into a terminal's input: the command may share the caller's, so it
+        // could type into the caller's shell (CVE-2016-7545, CVE-2023-1523)
         rule(&["ioctl"], libc::EPERM, low(1, libc::TIOCSTI as u32)),
         rule(&["ioctl"], libc::EPERM, low(1, TIOCLINUX)),
-        // the host reads the container's files too, and whoever opens a leased file waits for up to 45 s
+        // the host reads the container's files too, and whoever opens a leased file waits for up to
+        // 45 s
         rule(&["fcntl", "fcntl64"], libc::EINVAL, low(1, libc::F_SETLEASE.cast_unsigned())),
         // in a user namespace of its own it has all capabilities
         rule(&["clone", "unshare"], libc::EPERM, user),

@@ -143,7 +143,8 @@ impl Builder {
         let entry = self.entry.insert(entry);
         let listener = listen(&entry.path)?;
         let mut record = Record::new(id.to_owned(), bundle, mount, hierarchies, config);
-        // delete kills all that is in them: groups in which somebody lives already are not this container's
+        // delete kills all that is in them: groups in which somebody lives already are not this
+        // container's
         for group in &record.groups {
             if !freezer::processes(std::slice::from_ref(group))?.is_empty() {
                 return Err(GroupError::Taken(group.path.clone()).into());
@@ -280,7 +281,8 @@ impl Builder {
         process::schedule(pid, &config.process).map_err(|error| OciError::Setup(error.to_string()))
     }
 
-    /// Takes the first process for the container, which `maker` has set up. That ends when `join` is dropped.
+    /// Takes the first process for the container, which `maker` has set up. That ends when `join`
+    /// is dropped.
     fn move_to_first(&mut self, maker: Child, join: Joined) -> Result<(), OciError> {
         let (mut born, mut ready) = (None, false);
         while born.is_none() || !ready {
@@ -401,7 +403,8 @@ impl Record {
     }
 }
 
-/// The name under which the daemon knows a container: its own, or one made from it where the daemon takes fewer characters.
+/// The name under which the daemon knows a container: its own, or one made from it where the daemon
+/// takes fewer characters.
 fn daemon_name(id: &str) -> ContainerName {
     ContainerName::new(id)
         .or_else(|_| {
@@ -412,8 +415,8 @@ fn daemon_name(id: &str) -> ContainerName {
         .unwrap_or_else(|_| crate::spec::random_name())
 }
 
-/// The address of the socket that `start` connects to, good while the descriptor is open: its path is longer than a socket's
-/// address may be where docker has its states.
+/// The address of the socket that `start` connects to, good while the descriptor is open: its path
+/// is longer than a socket's address may be where docker has its states.
 pub fn socket(entry: &Path) -> io::Result<(PathBuf, OwnedFd)> {
     let directory = crate::rootfs::mounts::open_host(entry)?;
     Ok((Path::new(&crate::rootfs::mounts::proc_path(&directory)).join(START), directory))
@@ -442,8 +445,8 @@ fn time(config: &Config) -> Result<(), OciError> {
     }
 }
 
-/// Writes a process's number: a reader sees no half of it. The directory may be another user's, who must not be able to have
-/// another file written.
+/// Writes a process's number: a reader sees no half of it. The directory may be another user's, who
+/// must not be able to have another file written.
 pub fn write_pid(path: &Path, pid: i32) -> Result<(), OciError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.{}.new", std::process::id()));

@@ -95,7 +95,8 @@ impl Console {
         mounts::attach(&mounts::copy(&node, false).step(what)?, place)
     }
 
-    /// Gives the process's side to the user, and makes it the first three descriptors of this process.
+    /// Gives the process's side to the user, and makes it the first three descriptors of this
+    /// process.
     pub fn become_stdio(&self, uid: u32) -> io::Result<()> {
         let owner = Some(rustix::fs::Uid::from_raw(uid));
         match rustix::fs::fchown(&self.slave, owner, None) {
@@ -113,7 +114,8 @@ impl Console {
     }
 }
 
-/// Makes the terminal at descriptor 0 the controlling terminal of this process, which leads a session.
+/// Makes the terminal at descriptor 0 the controlling terminal of this process, which leads a
+/// session.
 pub fn take_control() -> io::Result<()> {
     // SAFETY: an integer argument.
     match unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } {

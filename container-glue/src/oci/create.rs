@@ -218,7 +218,8 @@ fn check_hooks(all: &Hooks) -> Result<(), OciError> {
     hooks::check("hooks.poststop", all.poststop())
 }
 
-/// Descriptors that the container's process gets beside the first three: sockets of systemd's first.
+/// Descriptors that the container's process gets beside the first three: sockets of systemd's
+/// first.
 fn preserved(args: &CreateArgs) -> u32 {
     args.preserve_fds.saturating_add(listen_fds())
 }
@@ -238,7 +239,8 @@ pub fn mount_point() -> PathBuf {
     variable.filter(|path| path.is_absolute()).unwrap_or_else(|| crate::spec::DEFAULT_MOUNT.into())
 }
 
-/// Descriptors of socket activation that are meant for this process (sd_listen_fds(3)). They are passed on.
+/// Descriptors of socket activation that are meant for this process (sd_listen_fds(3)). They are
+/// passed on.
 fn listen_fds() -> u32 {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id())).unwrap_or(0)

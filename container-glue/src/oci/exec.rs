@@ -1,10 +1,10 @@
 //! `exec`: one more process in a running container.
 //!
 //! ```text
-//! exec          waits on the host, without a lock: a container that stops or freezes its processes holds up nobody else
-//!   helper      (enter.rs) enters the container's cgroups and namespaces, takes on the program's user and rights. It
-//!     |         stays in the host's pid namespace: no process of the container sees it
-//!     process   born in the container's pid namespace with the rights that the program has; becomes the program
+//! exec          on the host, without a lock: it waits, and holds up nobody else
+//!   helper      enters cgroups and namespaces and drops all rights (enter.rs). It stays in the host's
+//!     |         pid namespace: no process of the container sees it
+//!     process   born in the container's pid namespace, with the program's rights; becomes it
 //! ```
 
 mod asked;
@@ -106,7 +106,8 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<u8, OciError> {
     .doing("wait for the process")
 }
 
-/// The container, which runs. Its lock is held for this look alone: whoever is making or starting it has finished then.
+/// The container, which runs. Its lock is held for this look alone: whoever is making or starting
+/// it has finished then.
 fn running(global: &Global, args: &ExecArgs) -> Result<Record, OciError> {
     let entry = Store::open(&global.root)?.entry(&args.id)?;
     let record = entry.read()?;

@@ -15,11 +15,12 @@ use super::OciError;
 use super::store::Group;
 use crate::groups::tree::write;
 
-/// How long a cgroup may take to stand still for `pause`: a process in a system call that cannot be interrupted is
-/// waited for.
+/// How long a cgroup may take to stand still for `pause`: a process in a system call that cannot be
+/// interrupted is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The cgroup whose freezer counts, with whether that is v2's. v2 has it in every cgroup but the root.
+/// The cgroup whose freezer counts, with whether that is v2's. v2 has it in every cgroup but the
+/// root.
 fn freezer(groups: &[Group]) -> Option<(&Path, bool)> {
     let v1 = groups.iter().find(|group| !group.v2 && group.controllers.iter().any(|name| name == "freezer"));
     let group = v1.or_else(|| groups.iter().find(|group| group.v2))?;
@@ -62,7 +63,8 @@ pub fn set(groups: &[Group], freeze: bool, patience: Duration) -> Result<(), Oci
     let file = path.join(file);
     let until = Instant::now() + patience;
     loop {
-        // v1 gives up after a while on a cgroup in which processes are born all the time, and wants to be asked again
+        // v1 gives up after a while on a cgroup in which processes are born all the time, and wants
+        // to be asked again
         write(&file, word)?;
         if frozen(path, v2) == Some(freeze) {
             return Ok(());
@@ -77,8 +79,9 @@ pub fn set(groups: &[Group], freeze: bool, patience: Duration) -> Result<(), Oci
     }
 }
 
-/// Lets all processes go on that a freezer of v1 holds, also those in cgroups below that the container has frozen itself:
-/// they do not end before, whatever signal they get. A freezer of v2 holds nobody back who was killed.
+/// Lets all processes go on that a freezer of v1 holds, also those in cgroups below that the
+/// container has frozen itself: they do not end before, whatever signal they get. A freezer of v2
+/// holds nobody back who was killed.
 pub fn thaw(groups: &[Group]) -> Result<(), OciError> {
     let Some((path, v2)) = freezer(groups) else { return Ok(()) };
     let (file, word) = word(v2, false);

@@ -59,7 +59,8 @@ pub enum Report {
     Grouped,
     /// The tree stands: it waits for the hooks of the host.
     Mounted,
-    /// The first process is there, where another one has set the container up; its number on the host.
+    /// The first process is there, where another one has set the container up; its number on the
+    /// host.
     Born(i32),
     /// It waits for `start`.
     Ready,
@@ -118,11 +119,13 @@ struct Prepared {
     notify: Option<OwnedFd>,
 }
 
-/// Sets the container up and runs as its first process; does not return unless it failed, with the exit code.
-/// `entrances` let it into the groups of v1; none where its maker moves it, which has to make them first.
+/// Sets the container up and runs as its first process; does not return unless it failed, with the
+/// exit code. `entrances` let it into the groups of v1; none where its maker moves it, which has to
+/// make them first.
 ///
-/// Where the container joins a pid namespace, processes of others live in it. The process that sets the container up stays in the
-/// host's then: when it has the program's rights alone, it makes the first process there.
+/// Where the container joins a pid namespace, processes of others live in it. The process that sets
+/// the container up stays in the host's then: when it has the program's rights alone, it makes the
+/// first process there.
 pub fn main(init: &Init<'_>, entrances: Option<Entrances>, sources: Option<Sources>) -> i32 {
     title::set("ownproc-run init");
     let mut prepared = match prepare(init, entrances, sources) {
@@ -397,7 +400,8 @@ fn prepare(
     init.join.pids()?;
     let mut prepared = Prepared { program, labels: None, state, pid, terminal, notify: None };
     if init.extras.is_some() {
-        // process 1 has the rights of all that it may have to signal; nobody else is in its pid namespace yet
+        // process 1 has the rights of all that it may have to signal; nobody else is in its pid
+        // namespace yet
         prepared.labels = Some(labels);
         return Ok(prepared);
     }

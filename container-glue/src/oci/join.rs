@@ -57,7 +57,8 @@ pub struct Joined {
 #[derive(Debug)]
 struct Pids {
     space: Space,
-    /// It belongs to another user namespace than the container's: it has to be entered with the host's rights.
+    /// It belongs to another user namespace than the container's: it has to be entered with the
+    /// host's rights.
     early: bool,
     /// Closed when the maker knows the first process.
     hold: (OwnedFd, OwnedFd),
@@ -112,20 +113,21 @@ impl Joined {
         Ok(found)
     }
 
-    /// Whether processes of others see the container's first process as soon as it is there. The container is then set up by
-    /// another process, which they do not see.
+    /// Whether processes of others see the container's first process as soon as it is there. The
+    /// container is then set up by another process, which they do not see.
     pub fn is_watched(&self) -> bool {
         self.pids.is_some()
     }
 
-    /// Whether hooks would be run where those others see them: the children of a process that has entered the pid
-    /// namespace are in it.
+    /// Whether hooks would be run where those others see them: the children of a process that has
+    /// entered the pid namespace are in it.
     pub fn shows_hooks(&self) -> bool {
         self.pids.as_ref().is_some_and(|pids| pids.early)
     }
 
-    /// By the process that sets up a container that [is watched](Self::is_watched): enters what is joined and makes what is
-    /// new (`CLONE_NEW*`) for itself. Its children alone will be in the pid namespace.
+    /// By the process that sets up a container that [is watched](Self::is_watched): enters what is
+    /// joined and makes what is new (`CLONE_NEW*`) for itself. Its children alone will be in the
+    /// pid namespace.
     pub fn enter(&self, new: i32) -> Result<(), SetupError> {
         if let Some(pids) = self.pids.as_ref().filter(|pids| pids.early) {
             pids.space.enter()?;
@@ -135,7 +137,8 @@ impl Joined {
             .step(|| "cannot make the container's namespaces".to_owned())
     }
 
-    /// Before the first process is made: its pid namespace, where [`Self::enter`] has left that out.
+    /// Before the first process is made: its pid namespace, where [`Self::enter`] has left that
+    /// out.
     pub fn pids(&self) -> Result<(), SetupError> {
         match self.pids.as_ref().filter(|pids| !pids.early) {
             Some(pids) => pids.space.enter(),
@@ -143,8 +146,9 @@ impl Joined {
         }
     }
 
-    /// Prepares this many contexts for [`Self::procfs`]. To be called before anything is mounted over this process's root:
-    /// the kernel gives nobody a user namespace who seems to be in a changed root.
+    /// Prepares this many contexts for [`Self::procfs`]. To be called before anything is mounted
+    /// over this process's root: the kernel gives nobody a user namespace who seems to be in a
+    /// changed root.
     pub fn prepare_procfs(&self, count: usize) -> Result<(), SetupError> {
         let Some(pids) = &self.pids else { return Ok(()) };
         let made = (0..count).map(|_| procfs::of(&pids.space.file)).collect::<io::Result<_>>();
@@ -160,7 +164,8 @@ impl Joined {
         }
     }
 
-    /// By the process that will make the first process. Neither keeps this end open: others may stop the first one.
+    /// By the process that will make the first process. Neither keeps this end open: others may
+    /// stop the first one.
     pub fn let_go(&self) {
         if let Some(pids) = &self.pids {
             super::process::let_go(&pids.hold.1);
@@ -249,7 +254,8 @@ pub fn between(
     }
 }
 
-/// A descriptor of a process that a message named: a child of this process and not `other`, or it is refused.
+/// A descriptor of a process that a message named: a child of this process and not `other`, or it
+/// is refused.
 pub fn child(pid: i32, other: i32) -> Result<OwnedFd, OciError> {
     use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
     let what = "find the process that was started";
@@ -282,7 +288,8 @@ fn not_the_hosts(config: &Config, kind: i32, name: &str) -> Result<(), OciError>
 /// Whether a user namespace is the one that another namespace belongs to (ioctl_ns(2)).
 fn is_owner(user: &File, of: &File) -> bool {
     const NS_GET_USERNS: libc::Ioctl = 0xb701; // linux/nsfs.h
-    // SAFETY: takes no argument, and returns a new descriptor or -1; the file is of nsfs, which was looked at.
+    // SAFETY: takes no argument, and returns a new descriptor or -1; the file is of nsfs, which was
+    // looked at.
     let owner = unsafe { libc::ioctl(of.as_raw_fd(), NS_GET_USERNS) };
     if owner < 0 {
         return false; // it belongs to one that this process may not see

@@ -22,8 +22,8 @@ pub fn error(global: &Global, message: &str) {
     }
 }
 
-/// Its directory may be another user's: a link that was put there is not followed, and a pipe is not waited for. /dev and /proc
-/// are root's; there are links to what this process has open.
+/// Its directory may be another user's: a link that was put there is not followed, and a pipe is
+/// not waited for. /dev and /proc are root's; there are links to what this process has open.
 fn open(path: &Path) -> io::Result<File> {
     let trusted = ["/dev", "/proc"].iter().any(|dir| path.starts_with(dir));
     let no_link = if trusted { 0 } else { libc::O_NOFOLLOW };

@@ -85,12 +85,13 @@ pub fn limit(pid: i32, process: &Process) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Takes on the process's user, rights and settings. Afterwards this process, and every child of it, may do no more than
-/// the program may. It keeps no descriptor of `labels`, and nobody without CAP_SYS_PTRACE may look into its memory, whatever
-/// fs.suid_dumpable says.
+/// Takes on the process's user, rights and settings. Afterwards this process, and every child of
+/// it, may do no more than the program may. It keeps no descriptor of `labels`, and nobody without
+/// CAP_SYS_PTRACE may look into its memory, whatever fs.suid_dumpable says.
 ///
-/// `seccomp` is called here where no_new_privs is not set: installing a filter needs CAP_SYS_ADMIN then, which may be
-/// among what is dropped. Otherwise the caller installs the filter as late as it can.
+/// `seccomp` is called here where no_new_privs is not set: installing a filter needs CAP_SYS_ADMIN
+/// then, which may be among what is dropped. Otherwise the caller installs the filter as late as it
+/// can.
 pub fn drop_rights(
     process: &Process,
     labels: Labels,
@@ -115,8 +116,8 @@ pub fn drop_rights(
     hide_memory()
 }
 
-/// Nobody may look into the memory of this process, which has that of the runtime (CVE-2016-9962). A change of user sets
-/// this to fs.suid_dumpable.
+/// Nobody may look into the memory of this process, which has that of the runtime (CVE-2016-9962).
+/// A change of user sets this to fs.suid_dumpable.
 pub fn hide_memory() -> Result<(), SetupError> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .step(|| "cannot hide this process's memory".to_owned())
@@ -139,8 +140,8 @@ fn check(result: libc::c_long) -> io::Result<()> {
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets `process.scheduler` of another process, or of this one (0). A process under SCHED_DEADLINE cannot fork, so it comes
-/// after the last fork.
+/// Sets `process.scheduler` of another process, or of this one (0). A process under SCHED_DEADLINE
+/// cannot fork, so it comes after the last fork.
 pub fn schedule(pid: i32, process: &Process) -> Result<(), SetupError> {
     let Some(wanted) = process.scheduler else { return Ok(()) };
     set_scheduler(pid, wanted).step(|| "cannot set process.scheduler".to_owned())
@@ -260,8 +261,9 @@ pub fn enter_cwd(process: &Process) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Checks that the caller has passed the descriptors from 3 on which it says it has: the numbers of others are given to what
-/// this program opens, and would be passed on. To be called before anything is opened. `asked` is the flag or variable.
+/// Checks that the caller has passed the descriptors from 3 on which it says it has: the numbers of
+/// others are given to what this program opens, and would be passed on. To be called before
+/// anything is opened. `asked` is the flag or variable.
 pub fn check_passed(asked: &str, first: u32, count: u32) -> Result<(), OciError> {
     for number in first..first.saturating_add(count) {
         // SAFETY: integers only.

@@ -63,8 +63,9 @@ fn send(process: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), OciErro
     }
 }
 
-/// Every process of the container. For SIGKILL the kernel kills whole v2 cgroups where it can; else they are stopped first,
-/// so that none is born meanwhile. Whatever fails, nothing stays frozen and the first process gets the signal.
+/// Every process of the container. For SIGKILL the kernel kills whole v2 cgroups where it can; else
+/// they are stopped first, so that none is born meanwhile. Whatever fails, nothing stays frozen and
+/// the first process gets the signal.
 fn kill_all(record: &Record, signal: i32) -> Result<(), OciError> {
     let killing = signal == libc::SIGKILL;
     let v2 = record.groups.iter().find(|group| group.v2);
@@ -175,8 +176,9 @@ fn take_away(store: &Store, entry: Entry, record: &Record) -> Result<(), OciErro
     entry.remove()
 }
 
-/// Takes back what launchers have left that were killed: containers in the foreground, and those that were not made yet.
-/// A detached one that has ended waits for `delete`. `levels`: those above all groups, where the caller holds them.
+/// Takes back what launchers have left that were killed: containers in the foreground, and those
+/// that were not made yet. A detached one that has ended waits for `delete`. `levels`: those above
+/// all groups, where the caller holds them.
 pub fn sweep_left(store: &Store, levels: Option<&Levels>) -> Result<(), OciError> {
     for (id, launched) in store.launched()?.into_iter().filter(|(_, launched)| !launched.is_alive()) {
         // somebody works on it

@@ -28,8 +28,8 @@ const LAUNCH: &str = "launch.json";
 /// What is being written, before it has its name. No container's name.
 const NEW: &str = "new~";
 
-/// What the name of a directory begins with that has no container's name yet; its maker's number follows. No container's
-/// name.
+/// What the name of a directory begins with that has no container's name yet; its maker's number
+/// follows. No container's name.
 const UNCLAIMED: &str = "claim~";
 
 /// A group of the container.
@@ -166,8 +166,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Takes away directories that were left by commands that were killed before they had written down what they make. What
-    /// cannot be removed now is left to the next command.
+    /// Takes away directories that were left by commands that were killed before they had written
+    /// down what they make. What cannot be removed now is left to the next command.
     fn tidy(&self) {
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -181,7 +181,8 @@ impl Store {
                 }
                 continue;
             }
-            // who lives has the lock; without the file it was about to go, or to be anything but ours
+            // who lives has the lock; without the file it was about to go, or to be anything but
+            // ours
             match path.join("lock").exists() {
                 true => {
                     let left = Entry::lock(path, Duration::ZERO);
@@ -248,8 +249,8 @@ impl Store {
         }
     }
 
-    /// A container's directory, once nobody else works on it. An error where somebody does so for long: commands do not
-    /// wait for what a container controls while they have the lock.
+    /// A container's directory, once nobody else works on it. An error where somebody does so for
+    /// long: commands do not wait for what a container controls while they have the lock.
     pub fn entry(&self, id: &str) -> Result<Entry, OciError> {
         let path = self.root.join(id::check(id)?);
         match Entry::lock(path, PATIENCE) {

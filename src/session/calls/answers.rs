@@ -26,8 +26,9 @@ pub type Answerer = Box<dyn Fn(HostPid) -> Option<SysinfoView> + Send>;
 /// When a process started, by its number; `None` if it is gone.
 pub type Started = Box<dyn Fn(u64) -> Option<u64> + Send>;
 
-/// While every scribe has been at one answer for so long, calls are left to the kernel at once. An answer takes some
-/// microseconds where memory answers: who holds a scribe longer delays nobody else, however many hold one.
+/// While every scribe has been at one answer for so long, calls are left to the kernel at once. An
+/// answer takes some microseconds where memory answers: who holds a scribe longer delays nobody
+/// else, however many hold one.
 const STUCK: Duration = Duration::from_millis(100);
 /// How often a scribe of the worker before, which still writes, is looked at.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -310,7 +311,8 @@ fn all_stuck(uses: &[Use], now: Instant) -> bool {
     uses.iter().all(|used| used.is_stuck(now))
 }
 
-/// A scribe was killed: only a new worker, which has its rights still, can start another. That is nobody's crash.
+/// A scribe was killed: only a new worker, which has its rights still, can start another. That is
+/// nobody's crash.
 fn renew(errno: Errno) -> ! {
     log::warn!("sysinfo: a copy-out helper was killed ({errno}): another worker takes over");
     std::process::exit(i32::from(End::RENEW))

@@ -14,7 +14,8 @@ use crate::session::{fdstore, link};
 /// The first number of what is passed (sd_listen_fds(3)).
 const FIRST: RawFd = 3;
 
-/// How long to wait before the next start: nothing at first, and longer the sooner the one before has died.
+/// How long to wait before the next start: nothing at first, and longer the sooner the one before
+/// has died.
 pub(super) struct Pause {
     next: Duration,
     last: Option<Instant>,
@@ -85,7 +86,8 @@ fn arguments(own: impl DoubleEndedIterator<Item = OsString>) -> impl Iterator<It
     words.into_iter()
 }
 
-/// The program that lies at the place of this one, as after an upgrade; this one where there is none.
+/// The program that lies at the place of this one, as after an upgrade; this one where there is
+/// none.
 fn program() -> std::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let path = std::env::current_exe()?;

@@ -97,8 +97,8 @@ fn text(field: &str, text: &str) -> Result<CString, OciError> {
     CString::new(text).map_err(|_| OciError::config(field, "holds a NUL byte"))
 }
 
-/// Checks the number of a user or a group. -1 stands for "as it is" in setresuid(2), setresgid(2) and chown(2): it would leave
-/// the process root.
+/// Checks the number of a user or a group. -1 stands for "as it is" in setresuid(2), setresgid(2)
+/// and chown(2): it would leave the process root.
 pub fn id(field: &str, number: u32) -> Result<u32, OciError> {
     if number == u32::MAX {
         return Err(OciError::config(

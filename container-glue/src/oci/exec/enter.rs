@@ -1,4 +1,5 @@
-//! The way into the container: a helper that its processes cannot see, and the process that is born in it.
+//! The way into the container: a helper that its processes cannot see, and the process that is born
+//! in it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -59,8 +60,8 @@ pub struct Entered<'a> {
 
 /// The helper: its exit code.
 ///
-/// The container's cgroups hold it before anything else, so that its child is born in them. Where they are frozen it waits
-/// here for `resume`.
+/// The container's cgroups hold it before anything else, so that its child is born in them. Where
+/// they are frozen it waits here for `resume`.
 pub fn main(it: &Entered<'_>, entrances: Entrances, container: BorrowedFd<'_>, flags: i32) -> i32 {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let program = match enter(it, entrances, container, flags) {
@@ -94,7 +95,8 @@ fn why_no_process(error: &io::Error) -> String {
     format!("cannot start a process in the container: {error}{hint}")
 }
 
-/// Into the container, out of all rights that the program does not have. `None` where `exec` is gone.
+/// Into the container, out of all rights that the program does not have. `None` where `exec` is
+/// gone.
 fn enter(
     it: &Entered<'_>,
     entrances: Entrances,
@@ -110,7 +112,8 @@ fn enter(
         affinity::set(cpus).step(|| "cannot run on the CPUs of process.execCPUAffinity.final".to_owned())?;
     }
     let labels = Labels::open(it.process)?;
-    // all in one call: the user namespace decides what the others may be entered with. That of pids is for children only
+    // all in one call: the user namespace decides what the others may be entered with. That of pids
+    // is for children only
     setns(container, CloneFlags::from_bits_retain(flags))
         .step(|| "cannot enter the container's namespaces".to_owned())?;
     let console = init::terminal(it.process, it.console, None)?;
@@ -147,8 +150,8 @@ fn seccomp(it: &Entered<'_>) -> Result<(), SetupError> {
     }
 }
 
-/// The process: its exit code where it does not become the program. From its birth on the container can stop, trace and
-/// kill it.
+/// The process: its exit code where it does not become the program. From its birth on the container
+/// can stop, trace and kill it.
 fn newborn(it: &Entered<'_>, program: &Program) -> i32 {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let last = || {

@@ -1,9 +1,10 @@
 //! A procfs of a pid namespace that this process is not in.
 //!
-//! The kernel makes a procfs for the pid namespace of the process that opens its context. Since Linux 6.18 the mount
-//! option `pidns` names another one (Documentation/filesystems/proc.rst). Before, a process has to be in it, where the
-//! processes of others see it. That one opens the context and nothing else: it has an empty tree, namespaces of its own, and
-//! no rights outside of them.
+//! The kernel makes a procfs for the pid namespace of the process that opens its context. Since
+//! Linux 6.18 the mount option `pidns` names another one (Documentation/filesystems/proc.rst).
+//! Before, a process has to be in it, where the processes of others see it. That one opens the
+//! context and nothing else: it has an empty tree, namespaces of its own, and no rights outside of
+//! them.
 
 use std::fs::File;
 use std::io;
@@ -57,7 +58,8 @@ fn from_inside(pids: &File) -> io::Result<OwnedFd> {
     }
 }
 
-/// Leaves everything that the processes of the pid namespace must not reach through this process's child.
+/// Leaves everything that the processes of the pid namespace must not reach through this process's
+/// child.
 fn isolate(pids: &File, channel: &sync::Channel) -> io::Result<()> {
     // first, with the rights that are left behind here
     setns(pids, CloneFlags::CLONE_NEWPID)?;

@@ -1,4 +1,5 @@
-//! Any process of the daemon is killed, without a service manager that keeps anything: no reader notices more than a pause.
+//! Any process of the daemon is killed, without a service manager that keeps anything: no reader
+//! notices more than a pause.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

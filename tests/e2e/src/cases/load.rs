@@ -190,7 +190,8 @@ fn softirqs_and_interrupts() -> Outcome {
 }
 
 fn programs() -> Outcome {
-    // mpstat takes a CPU for offline whose times in stat are all 0, as they are in a container's first 10 ms.
+    // mpstat takes a CPU for offline whose times in stat are all 0, as they are in a container's
+    // first 10 ms.
     let mpstat = launched(&["--cpuset-cpus", "1"], "sleep 0.1; mpstat -I ALL -P ALL 1 1")?;
     // All CPUs: sadc 12.6 goes beyond its memory where /proc/net/softnet_stat, which no mount can cover, has more lines than
     // there are CPUs.

@@ -15,9 +15,10 @@ const MOST: i32 = 600;
 
 /// `newcomers reach FILE SECONDS`, `newcomers look SECONDS` and `newcomers stop SECONDS`.
 ///
-/// `reach` fails when it sees a process that has a capability which it does not have itself, or whose root has FILE.
-/// `look` fails when it may look into a process that has not begun its program. `stop` sends SIGSTOP to every process that it may. Both create `/tmp/waiting` when they begin, and end after SECONDS or
-/// when there is `/tmp/enough`.
+/// `reach` fails when it sees a process that has a capability which it does not have itself, or
+/// whose root has FILE. `look` fails when it may look into a process that has not begun its
+/// program. `stop` sends SIGSTOP to every process that it may. Both create `/tmp/waiting` when they
+/// begin, and end after SECONDS or when there is `/tmp/enough`.
 pub fn main(words: &[&str]) -> Outcome {
     match words {
         ["reach", file, seconds] => until(seconds, |own| reach(own, file)),
@@ -51,7 +52,8 @@ fn reach(own: i32, file: &str) -> Outcome {
     Ok(())
 }
 
-/// CapPrm and CapEff; none of a process in a user namespace below, where they give no rights over anything here.
+/// CapPrm and CapEff; none of a process in a user namespace below, where they give no rights over
+/// anything here.
 fn rights(pid: i32) -> Option<u64> {
     let users = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
     if let (Some(own), Some(its)) = (users("self"), users(&pid.to_string()))

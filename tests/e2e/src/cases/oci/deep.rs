@@ -6,8 +6,8 @@ use super::{Oci, eventually};
 use crate::case::{Outcome, check, check_eq};
 use crate::output::run_within;
 
-/// In every hierarchy 16 cgroups, one in the other, with names of 250 bytes. A process is in the last one; where there is a
-/// freezer of v1 it is frozen there, by itself.
+/// In every hierarchy 16 cgroups, one in the other, with names of 250 bytes. A process is in the
+/// last one; where there is a freezer of v1 it is frozen there, by itself.
 const SCRIPT: &str = r#"
 name=$(head -c 250 /dev/zero | tr '\0' d)
 for root in /sys/fs/cgroup /sys/fs/cgroup/*/; do

@@ -73,8 +73,8 @@ fn ended(child: &mut Child, within: Duration) -> Outcome<Option<i32>> {
     }
 }
 
-/// A process of `exec`, and the first one of a container that joins the pid namespace, has no right more than the
-/// container from the moment in which it can be seen.
+/// A process of `exec`, and the first one of a container that joins the pid namespace, has no right
+/// more than the container from the moment in which it can be seen.
 pub fn without_rights() -> Outcome {
     let mark = format!("{}/mark", std::env::temp_dir().display()).trim_start_matches('/').to_owned();
     let mark = format!("{mark}-{}", std::process::id());

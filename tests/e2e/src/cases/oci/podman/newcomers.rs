@@ -7,7 +7,8 @@ use super::Podman;
 use crate::case::{Doing, Outcome, check, check_eq};
 use crate::output::run_within;
 
-/// Nothing with more rights than the container can be seen in it; one that stops all newcomers can be removed.
+/// Nothing with more rights than the container can be seen in it; one that stops all newcomers can
+/// be removed.
 pub fn newcomers() -> Outcome {
     let it = Podman::new("oci-podman-new")?;
     let mark = format!("tmp/mark-{}", std::process::id());
