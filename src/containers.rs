@@ -4,6 +4,7 @@
 //! is kept ([`verify`]), what is kept survives the daemon ([`state`]), and an entry ends by itself when its
 //! init does ([`watch`]).
 
+pub mod gone;
 pub mod kept;
 pub mod lane;
 pub mod pidfd;

@@ -200,8 +200,10 @@ impl Registry {
     ) -> Result<Arc<Entry>, RegistryError> {
         self.remove_if_ended(&name);
         let mut next_slot = self.changes.lock();
-        if let Some(holder) = self.by_name(&name) {
-            return Err(RegistryError::NameTaken { name, pid: holder.init });
+        if let Some(there) = self.by_name(&name) {
+            // It asks again: the worker that had registered it was killed before it could answer.
+            let again = super::pidfd::pid(pidfd.as_fd()) == Some(there.init) && there.choices() == choices;
+            return if again { Ok(there) } else { Err(RegistryError::NameTaken { name, pid: there.init }) };
         }
         let slot = *next_slot;
         let after = slot

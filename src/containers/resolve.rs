@@ -4,15 +4,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::gone::Gone;
 use super::kept::{Kept, KeptOwner, Limits, Owner, RecordKey};
 use super::pidns;
 use super::registry::{Entry, Registry};
+
 use super::unregistered::{MOST, Others, Unregistered, shown_groups};
 use crate::cgroup::kept::read_fd;
 use crate::cgroup::{GroupSet, Hierarchy, Layout, Membership};
@@ -154,6 +156,8 @@ pub struct Resolver {
     readers: Mutex<HashMap<HostPid, Option<Arc<Reader>>>>,
     views: RwLock<HashMap<Key, Known>>,
     unregistered: Unregistered,
+    /// None where the kernel gives no descriptor for it.
+    gone: Option<Gone>,
     registered: RwLock<HashMap<u32, Arc<Contained>>>,
     loads: Arc<LoadSampler>,
     kept: Kept,
@@ -190,6 +194,9 @@ impl Resolver {
             readers: Mutex::default(),
             views: RwLock::default(),
             unregistered: Unregistered::default(),
+            gone: Gone::new()
+                .inspect_err(|error| log::warn!("removed cgroups are not noticed: {error}"))
+                .ok(),
             registered: RwLock::default(),
             loads: Arc::default(),
             kept,
@@ -454,6 +461,9 @@ impl Resolver {
                     self.kept_as(&record, subject, Arc::clone(self.registry.defaults()))
                 };
                 let (contained, others) = self.unregistered.add(key, start, descriptors, make);
+                if let (Some(gone), Some(above)) = (&self.gone, self.above(groups)) {
+                    gone.watch(above);
+                }
                 match others {
                     Others::Stay => {}
                     Others::GoneForgotten => self.views.write().retain(|_, known| known.view.is_alive()),
@@ -470,6 +480,24 @@ impl Resolver {
                     log::warn!("a reader's groups cannot be opened, its reads fail: {error}");
                 }
                 View::Unknown
+            }
+        }
+    }
+
+    /// The directory in which the deepest of these groups lies: with it the others are removed as well.
+    fn above(&self, groups: &Membership) -> Option<PathBuf> {
+        let paths = groups.paths().iter().enumerate();
+        let (hierarchy, path) = paths.max_by_key(|(_, path)| path.components().count())?;
+        Some(self.layout.hierarchies().get(hierarchy)?.file_path(path.parent()?, ""))
+    }
+
+    /// Lets go of containers whose groups are removed, as often as that happens. Returns where it cannot be noticed.
+    pub fn let_go_of_removed(&self) {
+        let Some(gone) = &self.gone else { return };
+        while gone.wait().is_ok() {
+            if let Some(left) = self.unregistered.forget_gone() {
+                self.views.write().retain(|_, known| known.view.is_alive());
+                gone.only(&left.iter().filter_map(|groups| self.above(groups)).collect());
             }
         }
     }

@@ -152,6 +152,7 @@ fn names_are_taken_and_freed_but_slots_never_come_back() {
     set.register("b", &first).unwrap();
     let error = set.register("b", &second).unwrap_err();
     assert!(matches!(error, RegistryError::NameTaken { .. }), "{error}");
+    assert_eq!(set.register("b", &first).unwrap().slot, 1, "the same process asks again");
     assert_eq!(set.register("a", &second).unwrap().slot, 2);
     let names: Vec<String> = set.registry.list().iter().map(|entry| entry.name.to_string()).collect();
     assert_eq!(names, ["a", "b"]);

@@ -85,6 +85,17 @@ impl Unregistered {
     }
 }
 
+impl Unregistered {
+    /// Forgets those whose groups were removed; the groups of those that are left, where there was any.
+    pub(super) fn forget_gone(&self) -> Option<Vec<Membership>> {
+        let mut known = self.known.lock();
+        let before = known.containers.len();
+        known.forget_gone();
+        let left = || known.containers.keys().map(|(_, groups)| groups.clone()).collect();
+        (known.containers.len() != before).then(left)
+    }
+}
+
 impl Known {
     fn find(&self, key: &Key, start: Nsec) -> Option<Arc<Contained>> {
         let known = self.containers.get(key)?;

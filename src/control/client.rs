@@ -17,6 +17,8 @@ use crate::model::{ContainerName, PolicyChange, PolicyChoices};
 /// How long a client waits for one message of the daemon: it may have to read a thousand groups first, on a
 /// machine that is short of CPU.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many processes of the daemon may end under one request before it is given up.
+const DEATHS: u32 = 5;
 /// The largest answer that a client accepts.
 const MAX_ANSWER: u64 = 64 << 20;
 
@@ -67,6 +69,11 @@ pub enum ControlError {
 }
 
 impl ControlError {
+    /// Whether the process that was to answer has ended.
+    const fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Wire { source: WireError::Closed | WireError::Truncated, .. })
+    }
+
     /// The kind of refusal, where the daemon answered with one.
     #[must_use]
     pub fn refusal(&self) -> Option<RefusalKind> {
@@ -197,8 +204,16 @@ impl Client {
     }
 
     fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ControlError> {
-        let (_, connection) = waiting(&self.paths, |connection| connection.begin(request, fds))?;
-        connection.answer()
+        let mut deaths = 0;
+        loop {
+            let (_, connection) = waiting(&self.paths, |connection| connection.begin(request, fds))?;
+            match connection.answer() {
+                Err(error) if error.is_cut_off() && may_be_asked_again(request) && deaths < DEATHS => {
+                    deaths += 1;
+                }
+                other => return other,
+            }
+        }
     }
 
     fn out_of_turn(&self) -> ControlError {
@@ -215,16 +230,24 @@ enum Answer {
     Bytes(Vec<u8>),
 }
 
-/// A connection whose daemon has said hello. While others take all its places this waits for one.
+/// Whether a request may be done twice: the process that was asked has ended, and may have done it.
+const fn may_be_asked_again(request: &Request) -> bool {
+    !matches!(request, Request::Unregister { .. } | Request::Umount { .. })
+}
+
+/// A connection whose daemon has said hello. While others take all its places this waits for one; where the process that was to
+/// say it ends, it asks the next one: nothing was done yet.
 fn waiting<'a>(
     paths: &'a Paths,
     begin: impl Fn(&Connection<'_>) -> Result<Hello, ControlError>,
 ) -> Result<(Hello, Connection<'a>), ControlError> {
     let until = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
+    let mut deaths = 0;
     loop {
         let connection = Connection::open(paths)?;
         match begin(&connection) {
+            Err(error) if error.is_cut_off() && deaths < DEATHS => deaths += 1,
             Err(error) if error.refusal() == Some(RefusalKind::Busy) && Instant::now() < until => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(20));

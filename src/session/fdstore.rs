@@ -203,7 +203,7 @@ pub(super) fn own_memory() -> String {
 const KEEPS: [&str; 2] = ["FDSTORE", "OWNPROC_FDSTORE"];
 
 /// Whether there is a systemd that keeps a connection and a memory for us, and one more while they change.
-fn keeps() -> bool {
+pub(super) fn keeps() -> bool {
     let room = |name| std::env::var(name).is_ok_and(|most| most.parse().is_ok_and(|most: u32| most >= 3));
     std::env::var_os("NOTIFY_SOCKET").is_some() && KEEPS.into_iter().any(room)
 }

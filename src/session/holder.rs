@@ -78,6 +78,8 @@ pub struct Holdings {
     pub adopted: bool,
     /// And systemd keeps it on.
     pub stored: bool,
+    /// There is no systemd that would.
+    pub alone: bool,
 }
 
 /// How it ended.
@@ -347,18 +349,17 @@ impl Holder {
     fn keep_kept(&mut self, time: Millis) {
         if self.keeper.as_ref().is_some_and(Keeper::has_ended) {
             self.keeper = None;
-            self.keeper_at = keeper::next_start(time);
         }
-        let needed = !self.stored && (self.ever_served || self.has.adopted) && self.ending.is_none();
+        // before the first read is answered, unless systemd is to keep it: a container may be registered sooner
+        let expected = self.has.alone || self.ever_served || self.has.adopted;
+        let needed = !self.stored && expected && self.ending.is_none();
         if needed && self.keeper.is_none() && time >= self.keeper_at {
             let Holdings { device, memory, .. } = &self.has;
             match Keeper::start(&self.has.keeper, self.file.as_fd(), device.as_fd(), memory.as_fd()) {
                 Ok(keeper) => self.keeper = Some(keeper),
-                Err(errno) => {
-                    say(format_args!("cannot start a keeper: {errno}; trying again"));
-                    self.keeper_at = keeper::next_start(time);
-                }
+                Err(errno) => say(format_args!("cannot start a keeper: {errno}; trying again")),
             }
+            self.keeper_at = keeper::next_start(time);
         }
         if let Some(keeper) = &mut self.keeper {
             keeper.catch_up(&self.kept);

@@ -40,7 +40,7 @@ const FAREWELL: u8 = b'E';
 const LISTENER: u8 = b'L';
 const DROP: u8 = b'D';
 
-/// A keeper that ends is replaced after this time.
+/// A keeper that ends within this time after it was started is replaced when the time is over, others at once.
 const AGAIN: Millis = Millis(1000);
 /// How long one may take to end when it was told to.
 const LAST: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -132,9 +132,9 @@ pub(super) fn dismiss(link: BorrowedFd<'_>) {
     let _ = poll(&mut fds, Some(&LAST));
 }
 
-/// When a keeper may be started after one that ended.
-pub(super) fn next_start(time: Millis) -> Millis {
-    time.plus(AGAIN)
+/// When a keeper may be started after one that was started then.
+pub(super) fn next_start(started: Millis) -> Millis {
+    started.plus(AGAIN)
 }
 
 const fn message(kind: u8, number: u16) -> [u8; 3] {
@@ -174,6 +174,8 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let mut kit = Kit { device, memory, listeners: BTreeMap::new() };
     // At the machine's shutdown all processes get SIGTERM: the main process says farewell if it
     // ends of it.
+    // Nor is it meant by who ends the process group that the main process is in.
+    let _ = rustix::process::setsid();
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGPIPE] {
         // SAFETY: no handler is installed that could be unsafe.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
@@ -193,7 +195,7 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
         link = loop {
             pause.wait();
             say(format_args!("{mount}: the main process was killed: starting another"));
-            match successor::start(&kit) {
+            match successor::start(&kit, pause.is_odd()) {
                 Ok(link) => break link,
                 Err(error) => {
                     say(format_args!("{mount}: cannot start the main process: {error}; trying again"))

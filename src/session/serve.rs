@@ -278,6 +278,7 @@ fn prepare(options: &Options, mut stored: fdstore::Stored) -> Result<Prepared, S
         sockets: [c_path(&sockets[0])?, c_path(&sockets[1])?],
         adopted,
         stored: false,
+        alone: !fdstore::keeps(),
     };
     if adopted {
         // At once: it may be new memory, and a signal may come before anybody was served.

@@ -129,6 +129,9 @@ pub(super) fn work(options: &Options) -> Result<(), SessionError> {
     let _sampling = daemon.resolver().loads().start(&host).map_err(SessionError::Start)?;
     let forgetting = Arc::clone(daemon.resolver());
     daemon.registry().on_removed(Box::new(move |entry| forgetting.forget(entry.slot)));
+    let removed = Arc::clone(daemon.resolver());
+    let thread = std::thread::Builder::new().name("removed-cgroups".to_owned());
+    thread.spawn(move || removed.let_go_of_removed()).map_err(SessionError::Start)?;
     let answerer = answerer(&host, daemon.resolver());
     let missed = answer_calls(&serving, &endowment, page, scribes, answerer, &host)?;
     let control = serving.control(paths, page, daemon.clone())?;

@@ -144,7 +144,8 @@ pub const ALLOWED: &[Class] = &[
         only: Only::Any,
         calls: [
             calls![SYS_ppoll SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2
-                SYS_signalfd4 SYS_pidfd_open SYS_pipe2],
+                SYS_signalfd4 SYS_pidfd_open SYS_pipe2 SYS_inotify_init1 SYS_inotify_add_watch
+                SYS_inotify_rm_watch],
             old![SYS_poll SYS_epoll_wait],
         ],
         needed: ALWAYS,

@@ -19,11 +19,13 @@ const FIRST: RawFd = 3;
 pub(super) struct Pause {
     next: Duration,
     last: Option<Instant>,
+    /// Starts in a row, one soon after the other.
+    count: u32,
 }
 
 impl Default for Pause {
     fn default() -> Self {
-        Self { next: Duration::ZERO, last: None }
+        Self { next: Duration::ZERO, last: None, count: 0 }
     }
 }
 
@@ -36,10 +38,19 @@ impl Pause {
     pub(super) fn wait(&mut self) {
         if self.last.is_none_or(|last| last.elapsed() > Self::GOOD + self.next) {
             self.next = Duration::ZERO;
+            self.count = 0;
         }
+        self.count = self.count.wrapping_add(1);
         std::thread::sleep(self.next);
         self.next = (self.next * 2).clamp(Self::FIRST, Self::LONGEST);
         self.last = Some(Instant::now());
+    }
+}
+
+impl Pause {
+    /// Whether this is the first start, the third and so on of those that follow one another.
+    pub(super) const fn is_odd(&self) -> bool {
+        self.count % 2 == 1
     }
 }
 
@@ -49,11 +60,12 @@ pub(super) fn reap() {
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
-/// Starts it; our end of the link.
-pub(super) fn start(kit: &Kit) -> std::io::Result<OwnedFd> {
+/// Starts it; our end of the link. `from_disk`: of the program that lies at this one's place, which may be a newer one;
+/// else of this one, which has served before.
+pub(super) fn start(kit: &Kit, from_disk: bool) -> std::io::Result<OwnedFd> {
     let (ours, its) = link::pair()?;
     rustix::io::ioctl_fionbio(&ours, false)?;
-    let program = program()?;
+    let program = program(from_disk)?;
     let listeners = kit.listeners.iter().map(|(number, fd)| (fdstore::listener_name(*number), fd));
     let own = [
         (fdstore::DEVICE.to_owned(), &kit.device),
@@ -88,7 +100,7 @@ fn arguments(own: impl DoubleEndedIterator<Item = OsString>) -> impl Iterator<It
 
 /// The program that lies at the place of this one, as after an upgrade; this one where there is
 /// none.
-fn program() -> std::io::Result<OwnedFd> {
+fn program(from_disk: bool) -> std::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let path = std::env::current_exe()?;
     let path = path.as_os_str().as_bytes();
@@ -99,7 +111,7 @@ fn program() -> std::io::Result<OwnedFd> {
             FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o111 != 0
         })
     };
-    match there.ok().filter(is_program) {
+    match there.ok().filter(|file| from_disk && is_program(file)) {
         Some(file) => Ok(file),
         None => Ok(rustix::fs::open("/proc/self/exe", flags, Mode::empty())?),
     }

@@ -54,6 +54,7 @@ const OF_CGROUPS: &[&[Row]] = &[
     attach::OF_CGROUPS,
     oci::OF_CGROUPS,
     sysinfo::OF_CGROUPS,
+    kept::OF_CGROUPS,
     cli::OF_CGROUPS,
     clients::OF_CGROUPS,
 ];

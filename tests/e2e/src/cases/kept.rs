@@ -2,6 +2,7 @@
 //! notices more than a pause.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -11,11 +12,16 @@ use super::Row;
 use crate::case::Needs::Nothing;
 use crate::case::{Doing, Outcome, check, check_eq};
 use crate::daemon::{self, Daemon, is_mounted};
+use crate::groups::Group;
 use crate::manager::eventually;
 use crate::readers::{Container, Readers};
-use crate::shell::Shell;
+use crate::shell::{Shell, in_group};
 use crate::soak::changes::Random;
 
+/// Cases whose subject depends on the cgroup version.
+pub const OF_CGROUPS: &[Row] = &[("kept_nothing_of_removed_cgroups", Nothing, removed_cgroups)];
+
+/// All others.
 pub const CASES: &[Row] = &[
     ("kept_each_process_killed", Nothing, each_killed),
     ("kept_daemon_of_the_launcher", Nothing, of_the_launcher),
@@ -195,4 +201,41 @@ fn ends() -> Outcome {
     daemon.stop()?;
     eventually("no process is left", || Ok(processes(&mount)?.is_empty()))?;
     Ok(())
+}
+
+/// Descriptors of the daemon that lead to cgroups with this in their path.
+fn held(worker: Pid, name: &str) -> Outcome<usize> {
+    let links = std::fs::read_dir(format!("/proc/{worker}/fd"))?.flatten();
+    let leads = |entry: &std::fs::DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|path| path.to_string_lossy().contains(name))
+    };
+    Ok(links.filter(leads).count())
+}
+
+/// Readers in cgroups of their own come and go. The kernel frees no cgroup that somebody holds open.
+fn removed_cgroups() -> Outcome {
+    let mount = daemon::fresh_mount_point("kept-cgroups");
+    let daemon = Daemon::start(mount.clone())?;
+    let parent = Group::create("goes")?;
+    let name = format!("{}-goes", std::process::id());
+    let mut groups = Vec::new();
+    for number in 0..30 {
+        let group = parent.child(&format!("one-{number}"))?;
+        let mut command = Command::new("cat");
+        command.arg(mount.join("proc/meminfo")).stdout(Stdio::null());
+        in_group(&mut command, &group)?;
+        check!(command.status()?.success(), "a read in a cgroup");
+        groups.push(group);
+    }
+    let worker = one(&mount, Role::Worker)?.doing("a worker")?;
+    let most = held(worker, &name)?;
+    check!(most > 30, "descriptors of living cgroups: {most}");
+    // quiet meanwhile: what was looked at together with the last one that came is over
+    std::thread::sleep(Duration::from_secs(3));
+    for group in &groups {
+        group.remove()?;
+    }
+    eventually("no descriptor of a removed cgroup", || Ok(held(worker, &format!("{name}/one-"))? == 0))?;
+    parent.remove()?;
+    daemon.stop()
 }

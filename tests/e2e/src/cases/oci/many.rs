@@ -205,12 +205,19 @@ pub fn launcher_kills(count: u64, seed: u64) -> Outcome<String> {
 fn left_is_removed(oci: &Oci, random: &mut Random, count: u64) -> Outcome {
     let states = oci.bundle.dir.join("left");
     let states = states.display().to_string();
-    let (mut children, mut left) = (Vec::new(), 0);
-    for _ in 0..count {
+    let launch = || -> Outcome<Command> {
         let mut command = crate::programs::ownproc_run()?;
         command.args(["--root", &states, "launch", "--name", &shell::new_name(), "--", "/bin/true"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        std::thread::sleep(Duration::from_micros(random.below(15_000)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
+    };
+    let began = Instant::now();
+    check!(launch()?.status()?.success(), "a launch without a kill");
+    let whole = u64::try_from(began.elapsed().as_micros())?;
+    let (mut children, mut left) = (Vec::new(), 0);
+    for _ in 0..count {
+        let mut child = launch()?.spawn()?;
+        std::thread::sleep(Duration::from_micros(random.below(whole)));
         let _ = child.kill();
         children.push(child.wait()?);
         left += std::fs::read_dir(&states).map_or(0, Iterator::count);
@@ -221,7 +228,8 @@ fn left_is_removed(oci: &Oci, random: &mut Random, count: u64) -> Outcome {
             Ok(std::fs::read_dir(&states)?.count() == 0)
         })?;
     }
-    check!(left > 0, "no launcher of {count} left anything: {children:?}");
+    // of a few it may be none
+    check!(left > 0 || count < 12, "no launcher of {count} left anything: {children:?}");
     Ok(())
 }
 
