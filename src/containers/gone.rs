@@ -4,6 +4,7 @@
 //! removal. It tells who watches the directory above (inotify(7)): removing a cgroup is an rmdir(2).
 //! Nothing runs while nothing changes.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -42,11 +43,11 @@ impl Gone {
     /// others come.
     pub fn watch(&self, above: PathBuf) {
         let mut watched = self.watched.lock();
-        if !watched.contains_key(&above) {
+        if let Entry::Vacant(place) = watched.entry(above) {
             let flags = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
-            match inotify::add_watch(&self.inotify, &above, flags) {
-                Ok(watch) => drop(watched.insert(above, watch)),
-                Err(errno) => log::debug!("{}: not watched: {errno}", above.display()),
+            match inotify::add_watch(&self.inotify, place.key(), flags) {
+                Ok(watch) => drop(place.insert(watch)),
+                Err(errno) => log::debug!("{}: not watched: {errno}", place.key().display()),
             }
         }
         drop(watched);

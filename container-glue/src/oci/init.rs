@@ -408,7 +408,11 @@ fn prepare(
     process::drop_rights(&config.process, labels, || {
         let Some(beside) = init.beside else { return Ok(()) };
         prepared.notify = seccomp(init, beside)?;
-        Ok(())
+        if init.join.is_watched() {
+            return Ok(()); // the number of the process that is told about is not known yet
+        }
+        // at once: calls of this process may wait for the agent from here on
+        hand_out(init, &mut prepared)
     })?;
     process::enter_cwd(&config.process)?;
     if let Some(beside) = init.beside {
