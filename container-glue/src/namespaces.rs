@@ -52,6 +52,13 @@ pub fn new_time_with([monotonic, boottime]: [(i64, u32); 2]) -> io::Result<bool>
     Ok(true)
 }
 
+/// Children of this process are born in its own time namespace again. Before Linux 6.3 a process whose
+/// children get another one cannot start a thread (EINVAL of clone(2)).
+pub fn own_time() -> io::Result<()> {
+    let own = std::fs::File::open("/proc/self/ns/time")?;
+    Ok(nix::sched::setns(own, CloneFlags::from_bits_retain(CLONE_NEWTIME))?)
+}
+
 /// A line of timens_offsets for the offset -(seconds + nanoseconds); the file's nanoseconds are 0 to 999999999.
 fn minus(name: &str, seconds: i64, nanoseconds: i64) -> String {
     match nanoseconds {

@@ -224,6 +224,9 @@ impl Builder {
             init::main(&init, entrances, sources)
         })?;
         drop(theirs);
+        if config.namespaces.new & CLONE_NEWTIME != 0 {
+            namespaces::own_time().doing("go on in the own time namespace")?;
+        }
         let filter = filter.map(|(ours, _)| ours);
         self.init = Some((pidfd.try_clone().doing("keep a descriptor")?, ours));
         if join.is_watched() {
